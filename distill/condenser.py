@@ -1,0 +1,100 @@
+"""The one call behind ``method=``: a large labelled set in, a small one out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from distill.images import LabelledImages, Normalisation
+from distill.synthetic import SyntheticSet
+
+State = Mapping[str, Any]  # tensors and plain values, as torch.save keeps them
+
+
+@final
+@dataclass(frozen=True)
+class Task:
+    """What is to be made small, and how small.
+
+    Attributes:
+        real: Normalised float32 images.
+        counts: Images wanted of each class, int64 ``(num_classes,)``; 0 where the class has
+            no real image.
+        normalisation: The map under which ``real`` was normalised.
+        seed: Names the random streams of this task.
+    """
+
+    real: LabelledImages
+    counts: Tensor
+    normalisation: Normalisation
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.counts.shape != (self.real.num_classes,) or self.counts.sum() < 1:
+            raise ValueError(
+                f"counts must have shape ({self.real.num_classes},) and a sum >= 1, "
+                f"got {self.counts.tolist()}"
+            )
+        empty = (self.counts > 0) & (self.real.counts == 0)
+        if empty.any():
+            raise ValueError(
+                f"counts must be 0 for classes without a real image, "
+                f"got {self.counts[empty].tolist()} for {empty.nonzero().flatten().tolist()}"
+            )
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes that get images, ascending."""
+        return [int(label) for label in self.counts.nonzero().flatten()]
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels of the small set, ordered by class, int64."""
+        return torch.arange(len(self.counts)).repeat_interleave(self.counts)
+
+
+@final
+@dataclass(frozen=True)
+class Step:
+    """Where condensing stands.
+
+    Attributes:
+        done: Steps taken so far.
+        total: Steps there will be.
+        loss: Loss of this step, if it has one.
+        state: Returns what ``steps`` needs to go on from here.
+        result: Returns the set as it is now.
+    """
+
+    done: int
+    total: int
+    loss: float | None
+    state: Callable[[], State]
+    result: Callable[[], SyntheticSet]
+
+
+class Condenser(ABC):
+    """Makes a small set out of a large one. Subclasses are final frozen dataclasses."""
+
+    @abstractmethod
+    def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
+        """Yields at least one step; the last one's result is the small set.
+
+        Args:
+            task: The real images and the counts wanted.
+            state: What an earlier iteration's step left, to go on from there.
+        """
+
+
+def condense(condenser: Condenser, task: Task) -> SyntheticSet:
+    """Returns the small set, all steps taken."""
+    *_, last = condenser.steps(task)
+    return last.result()
+
+
+def even_counts(real: LabelledImages, ipc: int) -> Tensor:
+    """Returns ``ipc`` images for each class, or as many as it has real ones, if fewer."""
+    return real.counts.clamp(max=ipc)

@@ -1,0 +1,1 @@
+"""Scenario runners, comparisons, reports and the command line."""

@@ -1,0 +1,207 @@
+"""From a command's words to a checked scenario: the only home of Hydra.
+
+The root of a composition is the scenario's own fields, the keys of a run (seed, device,
+threads, output, data_root), and *parts*: keys that something else refers to by
+``${key}``, as ``method.objective`` refers to the objective. A part that nothing refers to
+is dropped, and refused where the command line asked for it.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, final
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.errors import CommandError
+from experiments.scenarios.base import Scenario
+
+SCENARIOS = ("distillation", "federated", "continual", "federated_continual")
+RUN_KEYS = ("seed", "device", "threads", "output", "data_root")
+NOT_IN_HASH = ("device", "output", "data_root")  # where a run happens, not what it is
+# What a run is called by: the choices of these groups that it uses, in this order.
+NAMING_GROUPS = ("federated_continual", "federated", "continual", "method")
+REFERENCE = re.compile(r"\$\{([a-z_]+)")
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """A run as composed.
+
+    Attributes:
+        scenario: What is to be run.
+        kind: Which scenario it is.
+        name: What the run is called by.
+        config: Every value, resolved.
+        config_hash: Of everything that decides the numbers.
+        settings: The keys of the run: seed, device, threads, output, data_root.
+    """
+
+    scenario: Scenario
+    kind: str
+    name: str
+    config: Mapping[str, Any]
+    config_hash: str
+    settings: Mapping[str, Any]
+
+
+@cache
+def config_folder() -> Path:
+    """Returns the folder of YAML groups: beside this file in a wheel, else the checkout's."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def plan(kind: str, overrides: Sequence[str]) -> Plan:
+    """Returns the checked scenario that a command describes.
+
+    Raises:
+        CommandError: If the words don't compose, or a value breaks its rule.
+    """
+    config = _composed(kind, overrides)
+    choices = dict(config.hydra.runtime.choices)
+    raw = _plain(config, resolve=False)
+    fields = [field.name for field in dataclasses.fields(get_class(config._target_))]
+    used = _used_keys(raw, fields)
+    _refuse_missing(raw, used)
+    _refuse_unused(used, overrides, choices)
+    values = _resolved(config, used)
+    name = "-".join(str(choices[g]) for g in NAMING_GROUPS if g in used and choices.get(g))
+    return Plan(
+        scenario=_instantiated(values, fields),
+        kind=kind,
+        name=name,
+        config=values,
+        config_hash=hash_of(values),
+        settings={key: values[key] for key in RUN_KEYS},
+    )
+
+
+def swept(overrides: Sequence[str]) -> list[list[str]]:
+    """Returns every combination of comma-separated values, as Hydra's sweeps write them.
+
+    Raises:
+        CommandError: If a word is not an override.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise CommandError(_one_line(error)) from error
+    axes = [
+        [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [str(override.input_line)]
+        for override in parsed
+    ]
+    return [list(words) for words in itertools.product(*axes)]
+
+
+def hash_of(config: Mapping[str, Any]) -> str:
+    """Returns twelve hexadecimal digits that change with any value that decides the numbers."""
+    relevant = _without(dict(config), NOT_IN_HASH)
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without(value: Any, keys: Sequence[str]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without(inner, keys) for key, inner in value.items() if key not in keys}
+
+
+def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            words = [f"scenario={kind}", *overrides]
+            return compose("config", words, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise CommandError(_one_line(error)) from error
+
+
+def _plain(config: DictConfig, resolve: bool) -> dict[str, Any]:
+    with open_dict(config):
+        config.pop("hydra", None)
+    plain = OmegaConf.to_container(config, resolve=resolve)
+    if not isinstance(plain, dict):
+        raise TypeError(f"the configuration must be a mapping, got {type(plain).__name__}")
+    return {str(key): value for key, value in plain.items()}
+
+
+def _used_keys(raw: Mapping[str, Any], fields: Sequence[str]) -> set[str]:
+    used: set[str] = set()
+    waiting = list(fields)
+    while waiting:
+        key = waiting.pop()
+        if key not in used:
+            used.add(key)
+            waiting += REFERENCE.findall(json.dumps(raw.get(key)))
+    return used
+
+
+def _refuse_missing(raw: Mapping[str, Any], used: set[str]) -> None:
+    for key in sorted(used - set(raw)):
+        known = ", ".join(sorted(file.stem for file in (config_folder() / key).glob("*.yaml")))
+        raise CommandError(f"{key} must be given, as {key}=NAME; known: {known}")
+
+
+def _refuse_unused(used: set[str], overrides: Sequence[str], choices: Mapping[str, Any]) -> None:
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group.split(".")[0]
+        if key not in used and key not in RUN_KEYS:
+            chosen = [f"{g}={choices[g]}" for g in NAMING_GROUPS if g in used]
+            raise CommandError(
+                f"{key} must be left out with {' '.join(chosen)}, which has no use for it"
+            )
+
+
+def _resolved(config: DictConfig, used: set[str]) -> dict[str, Any]:
+    keys = [*sorted(used), *RUN_KEYS, "_target_"]
+    try:
+        values = {key: value for key, value in _plain(config, True).items() if key in keys}
+    except OmegaConfBaseException as error:
+        raise CommandError(_one_line(error)) from error
+    for missing in _missing(values):
+        raise CommandError(f"{missing} must be given, as {missing}=VALUE")
+    return values
+
+
+def _missing(value: Any, path: str = "") -> list[str]:
+    if value == "???":
+        return [path]
+    if isinstance(value, dict):
+        return [m for k, v in value.items() for m in _missing(v, f"{path}.{k}".lstrip("."))]
+    return []
+
+
+def _instantiated(values: Mapping[str, Any], fields: Sequence[str]) -> Scenario:
+    node = {key: value for key, value in values.items() if key in fields or key == "_target_"}
+    try:
+        scenario = instantiate(node, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError | TypeError):
+            raise CommandError(_one_line(cause)) from error
+        raise CommandError(_one_line(error)) from error
+    if not isinstance(scenario, Scenario):
+        raise TypeError(f"_target_ must name a Scenario, got {type(scenario).__name__}")
+    return scenario
+
+
+def _one_line(error: BaseException) -> str:
+    """Returns a message on one line, the known names of a group among it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("Config search path", "provider="))]
+    text = " ".join(kept)
+    found = re.match(r"In '[^']*': (.*)", text)
+    return found.group(1) if found else text

@@ -1,0 +1,141 @@
+"""A run's folder: configuration, checkpoint, record. Nothing half-written stays behind."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from distill.images import LabelledImages
+from distill.synthetic import SyntheticSet
+
+SCHEMA = 1
+PACKAGES = ("fedcl", "torch", "numpy", "scikit-learn", "flwr", "avalanche-lib", "hydra-core")
+
+
+@final
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run; see DESIGN.md section 6 for what lies in it."""
+
+    path: Path
+
+    def completed(self) -> bool:
+        """Whether this run has a record that says completed."""
+        file = self.path / "record.json"
+        return file.exists() and json.loads(file.read_text())["status"] == "completed"
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Makes the folder, writes ``config.yaml`` and removes an older record.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "record.json").unlink(missing_ok=True)
+        write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=True))
+
+    def load_checkpoint(self) -> Mapping[str, Any] | None:
+        """Returns what was saved last, or None at a fresh start."""
+        file = self.path / "checkpoint" / "state.pt"
+        if not file.exists():
+            return None
+        state: Mapping[str, Any] = torch.load(file, weights_only=True)
+        return state
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint, atomically."""
+        folder = self.path / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        part = folder / "state.part"
+        torch.save(dict(state), part)
+        part.replace(folder / "state.pt")
+
+    def drop_checkpoint(self) -> None:
+        """Removes the checkpoint of a run that needs none any more."""
+        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+
+    def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces a file of one JSON object a line, atomically."""
+        write_text(self.path / name, "".join(json.dumps(dict(row)) + "\n" for row in rows))
+
+    def write_images(self, synthetic: SyntheticSet | None, real: LabelledImages | None) -> None:
+        """Writes ``synthetic.safetensors`` and, to show beside it, ``real.safetensors``."""
+        if synthetic is not None:
+            synthetic.save(self.path / "synthetic.safetensors", "float32")
+        if real is not None:
+            tensors = {"images": real.images.contiguous(), "labels": real.labels.contiguous()}
+            save_file(tensors, self.path / "real.safetensors")
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Writes ``record.json``, atomically and last."""
+        text = json.dumps({"schema": SCHEMA, **record}, indent=1, allow_nan=False)
+        write_text(self.path / "record.json", text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all: to a part, flushed to disk, then renamed."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of what decides the numbers."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Returns the commit of the checkout this code runs from, ``+`` if changed, else None."""
+    here = Path(__file__).parents[1]
+    if not (here / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def machine() -> str:
+    """Returns cores, processor and memory in a few words."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} x {_processor()}, {memory:.0f} GiB"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return os.uname().machine
+
+
+def peak_rss_bytes() -> int:
+    """Returns the largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

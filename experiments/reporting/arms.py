@@ -1,0 +1,202 @@
+"""Runs that differ in nothing but the seed are one arm, named by what tells it from others."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from experiments.reporting.runs import Array, Run, Setting
+from fedcl.statistics import Interval, mean_interval
+
+FEW_SEEDS = 3  # fewer are single looks
+# What keeps nothing, or has everything at once: a line to judge by, and no rival.
+BOUNDS = {
+    "continual": {"naive", "joint"},
+    "federated_continual": {"fedavg", "joint"},
+}
+# Settings of the problem, which no method chooses, by the first word of their key.
+_CONDITIONS = frozenset({"network", "clients", "participation", "partition", "stream"})
+# Settings that every label shows as soon as two rivals differ in them.
+_PROTOCOL = (
+    "network._target_",
+    "ipc",
+    "buffer.images",
+    "buffer.bytes",
+    "buffer.allocation",
+    "buffer.store",
+    "clients",
+    "participation",
+    "partition._target_",
+    "partition.alpha",
+    "stream.experiences",
+)
+_TAGS = {
+    "ipc": "ipc {}",
+    "buffer.images": "{} images",
+    "buffer.bytes": "{} bytes",
+    "buffer.allocation": "{}",
+    "buffer.store": "{}",
+    "clients": "{} clients",
+    "partition.alpha": "\N{GREEK SMALL LETTER ALPHA} {}",
+    "rounds": "{} rounds",
+    "stream.experiences": "{} experiences",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        runs: The latest completed run of each seed, ordered by seed.
+        keys: Settings that tell this arm from the others of its section.
+    """
+
+    runs: tuple[Run, ...]
+    keys: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name its runs share, such as "replay-dm"."""
+        return self.runs[0].name
+
+    @property
+    def family(self) -> str:
+        """What uses the small set: "replay" of "replay-dm"; empty where there is none."""
+        return self.name.rpartition("-")[0]
+
+    @property
+    def method(self) -> str:
+        """How the small set is made: "dm" of "replay-dm"; the name where there is none."""
+        return self.name.rpartition("-")[2]
+
+    @property
+    def bound(self) -> bool:
+        """Whether this is a bound to judge by and no rival."""
+        return self.name in BOUNDS.get(self.runs[0].scenario, ())
+
+    @property
+    def iterative(self) -> bool:
+        """Whether its runs have curves to draw."""
+        return all(run.iterative for run in self.runs)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The settings its runs share."""
+        return self.runs[0].settings
+
+    @property
+    def conditions(self) -> tuple[tuple[str, Setting], ...]:
+        """The settings of the problem: network, clients, partition, stream."""
+        found = ((k, v) for k, v in self.settings.items() if k.partition(".")[0] in _CONDITIONS)
+        return tuple(sorted(found))
+
+    @property
+    def label(self) -> str:
+        """The arm's name in tables and legends, such as "dm · ipc 10"."""
+        return self.label_without()
+
+    def label_without(self, *keys: str) -> str:
+        """Returns the label less some settings: those that a figure shows on an axis."""
+        return " · ".join([self.name, *self.tags(*keys)])
+
+    def tags(self, *without: str) -> tuple[str, ...]:
+        """Returns the settings that tell this arm apart as words, less those named."""
+        shown = [key for key in self.keys if key in self.settings and key not in without]
+        return tuple(tag(key, self.settings[key]) for key in shown)
+
+    def values(self, key: str) -> dict[int, float]:
+        """Returns a metric by seed, for the seeds that have it."""
+        found = {run.seed: run.number(key) for run in self.runs}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def interval(self, key: str) -> Interval | None:
+        """Returns a metric's mean and 95 % t-interval over seeds; None where no run has it."""
+        values = list(self.values(key).values())
+        return mean_interval(values) if values else None
+
+    def mean(self, key: str) -> float | None:
+        """Returns a metric's mean over seeds; None where no run has it."""
+        interval = self.interval(key)
+        return None if interval is None else interval.mean
+
+    def word(self, key: str) -> str | None:
+        """Returns a metric that is a word, such as an origin; None where seeds have no one word."""
+        words = {run.metrics.get(key) for run in self.runs}
+        word = words.pop()
+        return word if isinstance(word, str) and not words else None
+
+    def mean_matrix(self, key: str) -> Array | None:
+        """Returns a matrix's mean over seeds; None where there is none or sizes differ."""
+        matrices = [matrix for run in self.runs if (matrix := run.matrix(key)) is not None]
+        if not matrices or len({matrix.shape for matrix in matrices}) > 1:
+            return None
+        mean: Array = np.mean(matrices, axis=0)
+        return mean
+
+
+def group(runs: Iterable[Run]) -> tuple[Arm, ...]:
+    """Returns the runs of one scenario by arm, named apart; of one seed the latest run counts."""
+    by_arm: dict[tuple[str, str], dict[int, Run]] = {}
+    for run in sorted(runs, key=lambda run: run.text("started")):
+        key = (run.name, json.dumps(run.settings, sort_keys=True))
+        by_arm.setdefault(key, {})[run.seed] = run
+    seeds = [by_arm[key] for key in sorted(by_arm)]
+    return name_apart([Arm(tuple(runs[seed] for seed in sorted(runs))) for runs in seeds])
+
+
+def name_apart(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Returns the arms with the fewest settings in their labels that tell them apart.
+
+    The protocol's settings (_PROTOCOL) are shown as soon as any two rivals differ in them, other
+    settings only where two labels would be equal: what merely follows from the method stays out.
+    """
+    rivals = [arm for arm in arms if not arm.bound]
+    shown = tuple(key for key in _PROTOCOL if _differ(key, rivals))
+    named = [arm if arm.bound else replace(arm, keys=shown) for arm in arms]
+    while clash := _first_clash(named):
+        key = _distinguishing_key(clash)
+        if key is None:
+            break
+        named = [replace(a, keys=(*a.keys, key)) if a in clash else a for a in named]
+    return tuple(named)
+
+
+def shared_tags(arms: Sequence[Arm]) -> list[str]:
+    """Returns the conditions that all arms share, as words."""
+    keys = [key for key in _PROTOCOL if key.partition(".")[0] in _CONDITIONS]
+    first = arms[0].settings
+    return [tag(k, first[k]) for k in keys if k in first and not _differ(k, arms)]
+
+
+def _differ(key: str, arms: Sequence[Arm]) -> bool:
+    return len({arm.settings[key] for arm in arms if key in arm.settings}) > 1
+
+
+def _first_clash(arms: Sequence[Arm]) -> list[Arm]:
+    by_label: dict[str, list[Arm]] = {}
+    for arm in arms:
+        by_label.setdefault(arm.label, []).append(arm)
+    return next((same for same in by_label.values() if len(same) > 1), [])
+
+
+def _distinguishing_key(arms: Sequence[Arm]) -> str | None:
+    keys = {key for arm in arms for key in arm.settings} - set(arms[0].keys)
+    order = sorted(keys, key=lambda key: (key not in _TAGS, key.count("."), key))
+    texts = {key: {arm.settings.get(key) for arm in arms} for key in order}
+    return next((key for key in order if len(texts[key]) > 1), None)
+
+
+def tag(key: str, value: Setting) -> str:
+    """Returns a setting as a few words for a label.
+
+    >>> tag("ipc", 10.0), tag("partition._target_", "fedcl.partition.Dirichlet")
+    ('ipc 10', 'dirichlet')
+    """
+    if key.endswith("_target_"):
+        return str(value).rpartition(".")[2].lower()
+    text = value if isinstance(value, str) else f"{value:.12g}"
+    return _TAGS.get(key, f"{key.rpartition('.')[2]} {{}}").format(text)

@@ -1,0 +1,248 @@
+"""The figures of each scenario, in the order of reading, and what to look at in each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import matplotlib as mpl
+
+from experiments.reporting.arms import Arm, tag
+from experiments.reporting.charts import Chart, Level, draw_chart
+from experiments.reporting.dots import draw_dots
+from experiments.reporting.heatmaps import draw_matrices, draw_spread
+from experiments.reporting.images import gallery
+from experiments.reporting.numbers import bytes_text
+from experiments.reporting.plates import Panel, Plate
+from experiments.reporting.runs import Array
+from experiments.reporting.sections import Section
+from experiments.reporting.styles import SETTINGS, Palette
+from experiments.reporting.traces import over_rounds, over_stored
+
+MAX_SPREADS = 6
+
+_BARS = "Bars are 95 % t-intervals over seeds."
+_BANDS = "Bands, from three seeds on, and bars are 95 % t-intervals over seeds."
+_BUFFER = "buffer bytes (log scale)"
+_APART = "Points at equal bytes stand slightly apart."
+
+
+def plates(section: Section, palette: Palette) -> tuple[Plate, ...]:
+    """Returns the figures of a section, in the order of reading."""
+    with mpl.rc_context(SETTINGS):
+        return tuple(_PLATES[section.scenario](section, palette)) if section.arms else ()
+
+
+def _distillation(section: Section, palette: Palette) -> list[Plate]:
+    by_ipc: dict[str, list[Arm]] = {}
+    for arm in sorted(section.arms, key=_ipc):
+        by_ipc.setdefault(f"{_ipc(arm):g} image{'s' * (_ipc(arm) != 1)} per class", []).append(arm)
+    images = (
+        "One row a class, first seed, at most ten images of each. Look for what the method kept of "
+        "a class."
+    )
+    galleries = [
+        plate
+        for title, arms in by_ipc.items()
+        for plate in gallery(section, arms, f"Images at {title}", images, without=["ipc"])
+    ]
+    return [_dots(section, by_ipc, palette), *_stored(section, palette), *galleries]
+
+
+def _ipc(arm: Arm) -> float:
+    return float(arm.settings["ipc"])
+
+
+def _dots(section: Section, by_ipc: Mapping[str, Sequence[Arm]], palette: Palette) -> Plate:
+    caption = (
+        "Look at how far each method lies to the right of its grey tick, random real images of the "
+        "same bytes, and whether its bar clears it. The dotted line is the random arm of the "
+        f"panel. {_BARS} Each panel has its own scale."
+    )
+    alt = f"Accuracy of {', '.join(arm.label for arm in section.arms)}."
+    panel = Panel(f"{section.slug}-accuracy", draw_dots(by_ipc, palette), alt)
+    return Plate("Accuracy by method", caption, (panel,))
+
+
+def _stored(section: Section, palette: Palette) -> list[Plate]:
+    whole = [x for arm in section.arms for x in arm.values("whole_accuracy").values()]
+    joint = palette.styles["joint"]
+    chart = replace(
+        over_stored(section, palette, "storage_bytes", "accuracy"),
+        x_title="bytes stored as float32 (log scale)",
+        y_title="test accuracy",
+        levels=(Level("all real data", joint, sum(whole) / len(whole)),) if whole else (),
+    )
+    caption = (
+        "Higher and further left is better: more accuracy out of fewer bytes. Compare methods "
+        f"above one another, where they store the same. {_BARS} {_APART}"
+    )
+    return _plate(section, "bytes", "Accuracy over stored bytes", caption, chart)
+
+
+def _federated(section: Section, palette: Palette) -> list[Plate]:
+    images = (
+        "All clients' uploads together, one row a class, first seed, at most ten images of each. "
+        "This is what leaves the clients."
+    )
+    return [
+        *_bytes_sent(section, palette),
+        *_rounds(section, palette),
+        *_spreads(section),
+        *gallery(section, section.arms, "What the clients upload", images),
+    ]
+
+
+def _bytes_sent(section: Section, palette: Palette) -> list[Plate]:
+    chart = over_rounds(section, palette, in_bytes=True)
+    caption = ["Higher and further left is better."]
+    if chart.levels:
+        caption.append(
+            "Where a curve crosses the dotted line of a one-shot method is what it takes to do as "
+            "well by rounds."
+        )
+    raw = [x for arm in section.arms for x in arm.values("raw_bytes").values()]
+    if raw:
+        mean = sum(raw) / len(raw)
+        chart = replace(chart, mark=(f"clients' raw images · {bytes_text(mean)}", mean))
+        caption.append(
+            "Right of the dashed line, sending the clients' raw images would have been cheaper."
+        )
+    caption.append(_BANDS)
+    return _plate(section, "bytes", "Accuracy over bytes sent", " ".join(caption), chart)
+
+
+def _rounds(section: Section, palette: Palette) -> list[Plate]:
+    if not any(arm.iterative for arm in section.arms):
+        return []
+    chart = over_rounds(section, palette, in_bytes=False)
+    caption = (
+        "The same runs over rounds, which are waits on slow links. A one-shot method is a point, "
+        f"prolonged as a dotted line. {_BANDS}"
+    )
+    return _plate(section, "rounds", "Accuracy over rounds", caption, chart)
+
+
+def _stream(section: Section, palette: Palette) -> list[Plate]:
+    chart = over_rounds(section, palette, in_bytes=False)
+    count = max((int(trace.x[-1]) for trace in chart.traces), default=0)
+    chart = replace(
+        chart,
+        x_title="experiences learned, each with all its rounds",
+        y_title="test accuracy on classes so far",
+        experiences=count,
+    )
+    caption = (
+        "Look at the drop behind each thin line, where a new experience begins: the deeper it is "
+        f"and the less of it comes back, the more is forgotten. {_BANDS}"
+    )
+    return _plate(section, "rounds", "Accuracy along the stream", caption, chart)
+
+
+def _spreads(section: Section) -> list[Plate]:
+    found: dict[bytes, tuple[Arm, Array]] = {}
+    for arm in section.arms:
+        counts = arm.runs[0].matrix("class_counts")
+        if counts is not None:
+            found.setdefault(counts.tobytes(), (arm, counts))
+    panels = tuple(
+        Panel(
+            f"{section.slug}-clients-{i + 1}",
+            draw_spread(counts, _spread_title(arm, len(counts))),
+            f"Images of each class at each of {len(counts)} clients.",
+        )
+        for i, (arm, counts) in enumerate(list(found.values())[:MAX_SPREADS])
+    )
+    caption = (
+        "One row a client, one column a class, first seed; grey is none. The emptier the rows, "
+        "the less alike the clients, and the harder it is to average what they learn."
+    )
+    return [Plate("How the classes are spread over clients", caption, panels)] if panels else []
+
+
+def _spread_title(arm: Arm, clients: int) -> str:
+    run = arm.runs[0]
+    keys = ("partition._target_", "partition.alpha")
+    parts = [tag(key, run.settings[key]) for key in keys if key in run.settings]
+    heterogeneity = run.number("heterogeneity")
+    parts += [f"{clients} clients", f"seed {run.seed}"]
+    parts += [] if heterogeneity is None else [f"heterogeneity {heterogeneity:.2f}"]
+    return ", ".join(parts)
+
+
+def _continual(section: Section, palette: Palette) -> list[Plate]:
+    return [
+        *_matrices(section),
+        *_accuracy_stored(section, palette),
+        *_forgetting_stored(section, palette),
+        *_buffers(section),
+    ]
+
+
+def _accuracy_stored(section: Section, palette: Palette) -> list[Plate]:
+    chart = over_stored(section, palette, "buffer_bytes", "average_accuracy")
+    chart = replace(chart, x_title=_BUFFER, y_title="average accuracy at the end")
+    caption = (
+        "Higher and further left is better. The lines, where drawn, are learning without a memory "
+        f"(naive) and on all data at once (joint). {_BARS} {_APART}"
+    )
+    return _plate(section, "buffer", "Accuracy over buffer bytes", caption, chart)
+
+
+def _forgetting_stored(section: Section, palette: Palette) -> list[Plate]:
+    chart = over_stored(section, palette, "buffer_bytes", "average_forgetting")
+    chart = replace(chart, x_title=_BUFFER, y_title="average forgetting")
+    caption = (
+        "Lower is better: what was once known of an experience and is lost at the end. "
+        f"{_BARS} {_APART}"
+    )
+    return _plate(section, "forgetting", "Forgetting over buffer bytes", caption, chart)
+
+
+def _matrices(section: Section) -> list[Plate]:
+    """What learns all at once has one row only, and nothing to compare."""
+    matrices = {arm.label: arm.mean_matrix("accuracy_matrix") for arm in section.arms}
+    kept = {label: matrix for label, matrix in matrices.items() if matrix is not None}
+    kept = {label: matrix for label, matrix in kept.items() if len(set(matrix.shape)) == 1}
+    if not kept:
+        return []
+    caption = (
+        "Read a column downwards: how the accuracy on one experience fades while later ones are "
+        "learned. Mean over seeds, percent; grey was not yet learned."
+    )
+    alt = f"Accuracy on each experience after each, for {', '.join(kept)}."
+    panel = Panel(f"{section.slug}-matrices", draw_matrices(kept), alt)
+    return [Plate("Accuracy matrices", caption, (panel,))]
+
+
+def _buffers(section: Section) -> list[Plate]:
+    caption = (
+        "The memory after the last experience, one row a class, first seed, at most ten images of "
+        "each."
+    )
+    return gallery(section, section.arms, "What the buffer holds at the end", caption)
+
+
+def _federated_continual(section: Section, palette: Palette) -> list[Plate]:
+    return [
+        *_stream(section, palette),
+        *_bytes_sent(section, palette),
+        *_matrices(section),
+        *_spreads(section),
+        *_buffers(section),
+    ]
+
+
+def _plate(section: Section, name: str, title: str, caption: str, chart: Chart) -> list[Plate]:
+    """The chart as a plate; an empty list where it has nothing to show."""
+    if not chart.traces:
+        return []
+    arms = ", ".join(trace.label for trace in chart.traces)
+    alt = f"{title}. {chart.y_title} over {chart.x_title} for {arms}."
+    return [Plate(title, caption, (Panel(f"{section.slug}-{name}", draw_chart(chart), alt),))]
+
+
+_PLATES: Mapping[str, Callable[[Section, Palette], list[Plate]]] = {
+    "distillation": _distillation,
+    "federated": _federated,
+    "continual": _continual,
+    "federated_continual": _federated_continual,
+}

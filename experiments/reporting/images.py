@@ -1,0 +1,140 @@
+"""Image grids: what a method keeps, uploads or stores, a row for each class."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast, final
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from experiments.reporting.arms import Arm
+from experiments.reporting.charts import wrapped
+from experiments.reporting.plates import PNG_DPI, Panel, Plate
+from experiments.reporting.sections import Section, slug
+from experiments.reporting.styles import Look
+
+Pixels = NDArray[np.uint8]
+
+MAX_PER_CLASS = 10
+MAX_CLASSES = 20
+TILE, GAP = 48, 3  # pixels: about what an image takes, and between two
+LETTER = 0.078  # inches, the mean width of a letter of a title
+
+
+@final
+@dataclass(frozen=True)
+class Stack:
+    """Images to look at.
+
+    Attributes:
+        pixels: Grey or red, green and blue, ``(N, H, W, 1 or 3)``.
+        labels: Their classes, ``(N,)``.
+    """
+
+    pixels: Pixels
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Returns the images in a safetensors file of a run."""
+        with safe_open(file, framework="numpy") as tensors:
+            images, labels = tensors.get_tensor("images"), tensors.get_tensor("labels")
+            return cls(as_pixels(images, tensors.metadata() or {}), labels)
+
+
+def as_pixels(images: NDArray[Any], metadata: Mapping[str, str]) -> Pixels:
+    """Returns images as uint8 ``(N, H, W, 1 or 3)``.
+
+    Args:
+        images: uint8, or normalised float32, ``(N, C, H, W)``.
+        metadata: "mean" and "std" of each channel as JSON lists, where images are float32.
+    """
+    if images.dtype != np.uint8:
+        mean, std = (
+            np.reshape(json.loads(metadata[key]), (1, -1, 1, 1)) for key in ("mean", "std")
+        )
+        images = (255 * (images * std + mean)).round().clip(0, 255).astype(np.uint8)
+    channels = images if images.shape[1] in {1, 3} else images[:, :1]
+    return cast(Pixels, channels.transpose(0, 2, 3, 1))
+
+
+def gallery(
+    section: Section, arms: Sequence[Arm], title: str, caption: str, without: Sequence[str] = ()
+) -> list[Plate]:
+    """Returns the images of each arm's first seed, after real ones; none where none were kept.
+
+    Args:
+        section: Where the arms are from.
+        arms: Whose images to show.
+        title: The plate's heading.
+        caption: What to look at.
+        without: Settings that the heading says, so that the titles of grids leave them out.
+    """
+    kept = [arm for arm in arms if (arm.runs[0].folder / "synthetic.safetensors").is_file()]
+    if not kept:
+        return []
+    stacks = {"real images": Stack.read(kept[0].runs[0].folder / "real.safetensors")}
+    titles = {"real images": "real images"}
+    for arm in kept:
+        stacks[arm.label] = Stack.read(arm.runs[0].folder / "synthetic.safetensors")
+        titles[arm.label] = arm.label_without(*without)
+    classes = sorted({int(c) for stack in stacks.values() for c in stack.labels})[:MAX_CLASSES]
+    panels = tuple(
+        Panel(
+            f"{section.slug}-images-{slug(label)}",
+            draw_images(stack, titles[label], classes),
+            f"{title}: {label}, one row of images for each of the classes {classes}.",
+            vector=False,
+        )
+        for label, stack in stacks.items()
+    )
+    return [Plate(title, f"{caption} Real images stand first.", panels)]
+
+
+def draw_images(stack: Stack, title: str, classes: Sequence[int]) -> Figure:
+    """Returns a grid of images, a row for each class, at most MAX_PER_CLASS a row.
+
+    Every pixel of an image becomes a square of whole pixels, so nothing is blurred.
+
+    Args:
+        stack: The images.
+        title: Two lines at the most, for which a narrow grid makes room.
+        classes: The classes of the rows, from above.
+    """
+    mosaic = draw_mosaic(stack, classes)
+    high, wide = (side / PNG_DPI for side in mosaic.shape[:2])
+    left, top, rim = 0.28, 0.44, 0.06
+    text = wrapped(title, max(int(wide / LETTER), 16))
+    room = max(wide, LETTER * max(map(len, text.splitlines())))
+    width, height = left + room + rim, top + high + rim
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((left / width, rim / height, wide / width, high / height))
+    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    step = mosaic.shape[0] / len(classes)
+    axes.set_xticks([])
+    axes.set_yticks([(i + 0.5) * step - 0.5 for i in range(len(classes))], map(str, classes))
+    axes.tick_params(length=0, labelsize=8.5)
+    place: Look = {"ha": "left", "va": "bottom", "fontsize": 9, "linespacing": 1.15}
+    figure.text(left / width, 1 - (top - 0.06) / height, text, **place)
+    return figure
+
+
+def draw_mosaic(stack: Stack, classes: Sequence[int]) -> Pixels:
+    """Returns one image of all images with GAP pixels between them, ``(H, W, 3)``."""
+    rows = [stack.pixels[stack.labels == label][:MAX_PER_CLASS] for label in classes]
+    across = max(1, *map(len, rows))
+    k = max(1, round(TILE / stack.pixels.shape[2]))
+    high, wide = (k * side + GAP for side in stack.pixels.shape[1:3])
+    canvas = np.full((len(rows) * high, across * wide, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j in range(across):
+            tile = row[j].repeat(k, 0).repeat(k, 1) if j < len(row) else np.uint8(240)
+            y, x = i * high, j * wide
+            canvas[y : y + high - GAP, x : x + wide - GAP] = tile
+    return canvas

@@ -1,0 +1,189 @@
+"""A run as its record tells it: how it was set, what it cost, what it measured."""
+
+import json
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.errors import CommandError
+
+Array = NDArray[np.float64]
+Setting = str | float
+
+SCHEMA = 1  # of the records that are read here
+SCENARIOS = {
+    "distillation": "Dataset distillation",
+    "federated": "Federated learning",
+    "continual": "Continual learning",
+    "federated_continual": "Federated continual learning",
+}
+# Where a run happened, and the seed, over which arms are averaged.
+_NOT_SETTINGS = frozenset({"seed", "output", "data_root", "threads", "device"})
+_DERIVED = {
+    "bytes_total": (operator.add, "bytes_up", "bytes_down"),
+    "raw_ratio": (operator.truediv, "bytes_total", "raw_bytes"),
+    "gain": (operator.sub, "accuracy", "random_accuracy"),
+    "stored_share": (operator.truediv, "storage_bytes", "data_bytes"),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """One run's record.
+
+    Attributes:
+        folder: Where record.json and the run's tensors lie.
+        record: What record.json holds; DESIGN.md section 6 lists its keys.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Returns the run in ``folder``.
+
+        Raises:
+            CommandError: If record.json is no JSON object of this schema and a known scenario.
+        """
+        file = folder / "record.json"
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CommandError(f"{file} must be JSON, got {error}") from error
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+            raise CommandError(f"{file} must be a record of schema {SCHEMA}")
+        if record.get("scenario") not in SCENARIOS:
+            raise CommandError(
+                f"unknown scenario {record.get('scenario')!r} in {file}; "
+                f"known: {', '.join(sorted(SCENARIOS))}"
+            )
+        return cls(folder, record)
+
+    @property
+    def scenario(self) -> str:
+        """One of SCENARIOS."""
+        return self.text("scenario")
+
+    @property
+    def name(self) -> str:
+        """What was run, such as "one_shot-dm"."""
+        return self.text("name")
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run came to its end; only such runs are averaged."""
+        return self.text("status") == "completed"
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.record["seed"])
+
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """The configuration as dotted keys, without the seed and what cannot alter a result."""
+        config = self.record["config"]
+        return flatten({key: value for key, value in config.items() if key not in _NOT_SETTINGS})
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        return str(self.settings["dataset.name"])
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The recorded metrics, and the sums, differences and ratios of _DERIVED."""
+        metrics = dict(self.record.get("metrics", {}))
+        for key, (combine, first, second) in _DERIVED.items():
+            if first in metrics and second in metrics:
+                metrics[key] = combine(metrics[first], metrics[second])
+        return metrics
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """One mapping for each round or experience."""
+        history: Sequence[Mapping[str, Any]] = self.record.get("history", ())
+        return history
+
+    @property
+    def iterative(self) -> bool:
+        """Whether the run communicated more than once, and so has a curve to draw."""
+        return len(self.history) > 1
+
+    def text(self, key: str) -> str:
+        """Returns a field of the record as text, empty where it is null or absent."""
+        value = self.record.get(key)
+        return "" if value is None else str(value)
+
+    def number(self, key: str) -> float | None:
+        """Returns a metric, or a number of the record itself; None where it is not finite."""
+        return finite(self.metrics.get(key, self.record.get(key)))
+
+    def matrix(self, key: str) -> Array | None:
+        """Returns a metric that is a list of rows, ``(rows, columns)``."""
+        rows = self.metrics.get(key)
+        return np.array(rows, dtype=np.float64) if rows else None
+
+    def curve(self, key: str) -> Array:
+        """Returns a column of the history, ``(rounds,)``, with NaN where it has no number."""
+        column = [finite(row.get(key)) for row in self.history]
+        return np.array([math.nan if x is None else x for x in column], dtype=np.float64)
+
+    def bytes_so_far(self) -> Array:
+        """Returns the bytes sent in both directions up to each round's end, ``(rounds,)``."""
+        return np.cumsum(self.curve("bytes_up") + self.curve("bytes_down"))
+
+
+def find_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
+    """Returns the runs at or below the folders, each once, ordered by scenario, name and seed.
+
+    Raises:
+        CommandError: If a folder is missing, no run is found, or a record is malformed.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise CommandError(f"a run or a folder of runs must exist, got {folder}")
+    files = {file.resolve() for folder in folders for file in folder.rglob("record.json")}
+    if not files:
+        shown = ", ".join(map(str, folders))
+        raise CommandError(f"folders must hold a run's record.json at some depth, got {shown}")
+    return tuple(sorted((Run.read(file.parent) for file in files), key=_place))
+
+
+def _place(run: Run) -> tuple[object, ...]:
+    scenario = list(SCENARIOS).index(run.scenario)
+    settings = str(sorted(run.settings.items()))
+    return scenario, run.dataset, run.name, settings, run.seed, run.folder
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:
+    """Returns a nested configuration as dotted keys; lists become text, nulls are left out.
+
+    All numbers become floats, so that ``alpha=1`` and ``alpha=1.0`` are one setting.
+
+    >>> flatten({"buffer": {"images": 20, "bytes": None}, "ipc": 1})
+    {'buffer.images': 20.0, 'ipc': 1.0}
+    """
+    flat: dict[str, Setting] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[f"{prefix}{key}"] = float(value) if isinstance(value, int | float) else str(value)
+    return flat
+
+
+def finite(value: object) -> float | None:
+    """Returns a finite number as float; None for anything else."""
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None

@@ -1,0 +1,105 @@
+"""A section holds the arms of one scenario on one data set, and says which of them are rivals."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+from experiments.reporting.arms import Arm, group
+from experiments.reporting.runs import SCENARIOS, Run
+
+HEADLINES = {
+    "distillation": "accuracy",
+    "federated": "accuracy",
+    "continual": "average_accuracy",
+    "federated_continual": "average_accuracy",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Section:
+    """The arms of one scenario on one data set.
+
+    Attributes:
+        scenario: One of SCENARIOS.
+        dataset: The data set's name.
+        arms: Completed runs by arm, the best headline metric first.
+    """
+
+    scenario: str
+    dataset: str
+    arms: tuple[Arm, ...]
+
+    @property
+    def slug(self) -> str:
+        """A name for anchors and files, such as "federated-digits"."""
+        return slug(f"{self.scenario} {self.dataset}")
+
+    @property
+    def title(self) -> str:
+        """The heading."""
+        return f"{SCENARIOS[self.scenario]} on {self.dataset}"
+
+    @property
+    def headline(self) -> str:
+        """The metric by which arms are sorted."""
+        return HEADLINES[self.scenario]
+
+    @property
+    def rivals(self) -> tuple[tuple[Arm, ...], ...]:
+        """The arms that compete with one another, bounds aside, in the order of the arms."""
+        groups: dict[tuple[object, ...], list[Arm]] = {}
+        for arm in self.arms:
+            if not arm.bound:
+                groups.setdefault(self.budget(arm), []).append(arm)
+        return tuple(map(tuple, groups.values()))
+
+    def budget(self, arm: Arm) -> tuple[object, ...]:
+        """Returns what arms have to share to be rivals: their conditions and what they store.
+
+        Small sets share their images per class, buffers their bytes to two digits; what is sent
+        is an outcome beside the accuracy, not a budget.
+        """
+        if self.scenario == "distillation":
+            return arm.settings.get("ipc"), *arm.conditions
+        stored = arm.mean("buffer_bytes")
+        return None if stored is None else f"{stored:.2g}", *arm.conditions
+
+    def random_rival(self, arm: Arm) -> Arm | None:
+        """Returns the arm that does as ``arm`` does, at its budget, with random real images."""
+        able = [
+            other
+            for other in self.arms
+            if (other.family, other.method) == (arm.family, "random")
+            and self.budget(other) == self.budget(arm)
+        ]
+        if arm.bound or arm in able:
+            return None
+        return min(able, key=lambda other: other.tags() != arm.tags(), default=None)
+
+
+def sections(runs: Iterable[Run]) -> tuple[Section, ...]:
+    """Returns the runs by scenario and data set, scenarios in the order of SCENARIOS."""
+    groups: dict[tuple[int, str], list[Run]] = {}
+    for run in runs:
+        key = (list(SCENARIOS).index(run.scenario), run.dataset)
+        groups.setdefault(key, []).append(run)
+    return tuple(_section(groups[key]) for key in sorted(groups))
+
+
+def _section(runs: list[Run]) -> Section:
+    scenario, dataset = runs[0].scenario, runs[0].dataset
+    arms = group(run for run in runs if run.completed)
+    key = HEADLINES[scenario]
+    ordered = sorted(arms, key=lambda arm: (-(arm.mean(key) or 0.0), arm.label))
+    return Section(scenario, dataset, tuple(ordered))
+
+
+def slug(text: str) -> str:
+    """Returns text as a name for files and anchors.
+
+    >>> slug("dm · ipc 10")
+    'dm-ipc-10'
+    """
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._") else " " for c in text.lower())
+    return "-".join(kept.split())

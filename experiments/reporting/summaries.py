@@ -1,0 +1,132 @@
+"""Every arm of a section in one row: its accuracy, its cost, its seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from experiments.reporting.arms import FEW_SEEDS, Arm
+from experiments.reporting.runs import Run
+from experiments.reporting.sections import Section
+from experiments.reporting.tables import Cell, Column, Table
+from fedcl.statistics import Interval
+
+_ARM = (Column("arm", "Arm"), Column("seeds", "Seeds", "count"))
+_SENT = (
+    Column("bytes_total", "Sent, both ways", "bytes"),
+    Column("bytes_up", "Up", "bytes"),
+    Column("bytes_down", "Down", "bytes"),
+    Column("payload_bytes", "Of it payload", "bytes"),
+)
+_FORGETTING = (
+    Column("average_accuracy", "Average accuracy", "percent", "higher"),
+    Column("average_incremental_accuracy", "Incremental accuracy", "percent", "higher"),
+    Column("average_forgetting", "Forgetting", "percent", "lower"),
+    Column("backward_transfer", "Backward transfer", "points", "higher"),
+    Column("forward_transfer", "Forward transfer", "points", "higher"),
+)
+_BUFFER = (
+    Column("buffer_bytes", "Buffer", "bytes"),
+    Column("buffer_images", "Buffer images", "count"),
+)
+_FAILURES = Column("failures", "Failures", "count")
+_TIME = Column("seconds", "Time", "seconds")
+_SUMMARIES: Mapping[str, tuple[Column, ...]] = {
+    "distillation": (
+        Column("accuracy", "Accuracy", "percent", "higher"),
+        Column("gain", "Gain over random", "points", "higher"),
+        Column("random_accuracy", "Random images", "percent"),
+        Column("whole_accuracy", "Whole data", "percent"),
+        Column("images", "Images", "count"),
+        Column("storage_bytes", "Stored as float32", "bytes"),
+        Column("storage_bytes_uint8", "As uint8", "bytes"),
+        Column("stored_share", "Share of data", "share"),
+        Column("origin", "Origin"),
+        Column("distill_seconds", "Distilling", "seconds"),
+        Column("evaluate_seconds", "Evaluating", "seconds"),
+    ),
+    "federated": (
+        Column("accuracy", "Accuracy", "percent", "higher"),
+        *_SENT,
+        Column("raw_ratio", "Sent / raw images", "ratio"),
+        Column("rounds", "Rounds", "count"),
+        _FAILURES,
+        _TIME,
+    ),
+    "continual": (*_FORGETTING, *_BUFFER, _TIME),
+    "federated_continual": (
+        _FORGETTING[0],
+        _FORGETTING[2],
+        *_SENT,
+        *_BUFFER,
+        _FAILURES,
+        _TIME,
+    ),
+}
+# Parts of the metrics above, and what a figure reads.
+_READ_ELSEWHERE = {"accuracy_matrix", "class_counts", "data_bytes", "heterogeneity", "raw_bytes"}
+
+
+def summary(section: Section) -> Table:
+    """Returns every arm of a section with its accuracy, its budgets and its seeds."""
+    return _arm_table(section, "summary", "Summary", _SUMMARIES[section.scenario])
+
+
+def transfer(section: Section) -> Table:
+    """Returns what every arm forgot and carried over."""
+    return _arm_table(section, "forgetting", "Forgetting and transfer", _FORGETTING)
+
+
+def not_shown(runs: Sequence[Run]) -> list[str]:
+    """Returns the recorded metrics that no table or figure of this report reads."""
+    read = {column.key for columns in _SUMMARIES.values() for column in columns}
+    return sorted({key for run in runs for key in run.metrics} - read - _READ_ELSEWHERE)
+
+
+def _arm_table(section: Section, name: str, title: str, columns: Sequence[Column]) -> Table:
+    """Returns one row for each arm; columns that no arm can fill are left out."""
+    filled = [c for c in columns if any(_cell(arm, c) is not None for arm in section.arms)]
+    rows = [
+        (arm.label, float(len(arm.runs)), *(_cell(arm, column) for column in filled))
+        for arm in section.arms
+    ]
+    table = Table(f"{section.slug}-{name}", title, (*_ARM, *filled), tuple(rows))
+    best = _best(section, table)
+    return replace(table, best=best, notes=tuple(_notes(section, bool(best))))
+
+
+def _cell(arm: Arm, column: Column) -> Cell:
+    return arm.word(column.key) if column.form == "text" else arm.interval(column.key)
+
+
+def _best(section: Section, table: Table) -> frozenset[tuple[int, int]]:
+    """The best cell of each contested column among each group of rivals."""
+    row_of = {arm.label: row for row, arm in enumerate(section.arms)}
+    return frozenset(
+        (row, j)
+        for j, column in enumerate(table.columns)
+        if column.better
+        for arms in section.rivals
+        for row in _winners(table, [row_of[arm.label] for arm in arms], j)
+    )
+
+
+def _winners(table: Table, rows: Sequence[int], column: int) -> list[int]:
+    sign = -1 if table.columns[column].better == "lower" else 1
+    cells = {row: table.rows[row][column] for row in rows}
+    scores = {row: sign * cell.mean for row, cell in cells.items() if isinstance(cell, Interval)}
+    if len(set(scores.values())) < 2:
+        return []
+    return [row for row, score in scores.items() if score == max(scores.values())]
+
+
+def _notes(section: Section, bold: bool) -> Iterable[str]:
+    yield "Mean ± half width of the 95 % t-interval over seeds."
+    if bold:
+        among = " among arms of equal budget and conditions" if len(section.rivals) > 1 else ""
+        bounds = [arm.label for arm in section.arms if arm.bound]
+        part = "is a bound and takes" if len(bounds) == 1 else "are bounds and take"
+        aside = f"; {' and '.join(bounds)} {part} no part" if bounds else ""
+        yield f"Bold: the best mean{among}{aside}."
+    few = [arm.label for arm in section.arms if len(arm.runs) < FEW_SEEDS]
+    if few:
+        which = "all arms" if len(few) == len(section.arms) else "; ".join(few)
+        yield f"Fewer than three seeds, so take the numbers as single looks: {which}."

@@ -1,0 +1,90 @@
+"""Arms as the traces of a chart: over what they sent, over rounds, or over what they store."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from experiments.reporting.arms import FEW_SEEDS, Arm
+from experiments.reporting.charts import Chart, Level, Trace
+from experiments.reporting.runs import Array, Run
+from experiments.reporting.sections import Section
+from experiments.reporting.styles import Palette, Style
+from fedcl.statistics import Interval, mean_interval
+
+SIZES = ("ipc", "buffer.images", "buffer.bytes")  # settings that a byte axis shows
+
+
+def over_rounds(section: Section, palette: Palette, in_bytes: bool) -> Chart:
+    """Returns iterative arms as curves and one-shot arms as points, over rounds or over bytes."""
+    looks = palette.of_arms(section.arms)
+    curves = [curve(a, looks[a.label], in_bytes) for a in section.arms if a.iterative]
+    points = [_point(a, looks[a.label], in_bytes) for a in section.arms if not a.iterative]
+    traces = [trace for trace in (*curves, *points) if len(trace.x)]
+    single = [trace for trace in points if len(trace.x)] if curves else []
+    levels = tuple(Level("", trace.style, float(trace.mean[0])) for trace in single)
+    title = "bytes sent so far, both directions (log scale)" if in_bytes else "round"
+    return Chart(title, "test accuracy", tuple(traces), levels, in_bytes)
+
+
+def curve(arm: Arm, style: Style, in_bytes: bool) -> Trace:
+    """Returns an arm's accuracy over rounds, or over the bytes sent so far, as a band.
+
+    Fewer than FEW_SEEDS seeds have a line only.
+    """
+    length = min(len(run.history) for run in arm.runs)
+    accuracy = np.array([run.curve("accuracy")[:length] for run in arm.runs])
+    spent = np.mean([run.bytes_so_far()[:length] for run in arm.runs], axis=0)
+    x = spent if in_bytes else positions(arm.runs[0])[:length]
+    kept = np.isfinite(accuracy).all(axis=0) & np.isfinite(x)
+    intervals = [mean_interval(column) for column in accuracy.T[kept].tolist()]
+    trace = Trace.through(arm.label, style, zip(x[kept], intervals, strict=True))
+    if len(arm.runs) < FEW_SEEDS:  # so wide that it hides what there is to see
+        trace = replace(trace, half=0 * trace.half)
+    return replace(trace, band=True)
+
+
+def positions(run: Run) -> Array:
+    """Returns where each round stands: its number or, on a stream, the experiences learned.
+
+    An experience is one long, whatever its rounds, so that the curves of arms that take
+    different numbers of rounds turn at the same places.
+    """
+    if run.scenario != "federated_continual":
+        return run.curve("round")
+    experience = run.curve("experience")
+    _, firsts, counts = np.unique(experience, return_index=True, return_counts=True)
+    within = np.arange(len(experience)) - np.repeat(firsts, counts) + 1.0
+    return experience + within / np.repeat(counts, counts)
+
+
+def _point(arm: Arm, style: Style, in_bytes: bool) -> Trace:
+    accuracy = arm.interval("accuracy")
+    x = arm.mean("bytes_total") if in_bytes else 1.0
+    return Trace.through(arm.label, style, [(x, accuracy)] if accuracy and x else [])
+
+
+def over_stored(section: Section, palette: Palette, x_key: str, y_key: str) -> Chart:
+    """Returns a metric over stored bytes, one trace for each method through all its sizes."""
+    looks = palette.of_arms(section.arms, *SIZES)
+    points: dict[str, list[tuple[float, Interval]]] = {}
+    levels = []
+    for arm in section.arms:
+        label = arm.label_without(*SIZES)
+        x, y = arm.mean(x_key), arm.interval(y_key)
+        if arm.bound and y:
+            levels.append(Level(arm.label, looks[label], y.mean))
+        elif x and y:
+            points.setdefault(label, []).append((x, y))
+    traces = [Trace.through(label, looks[label], found) for label, found in points.items()]
+    return Chart("", "", tuple(apart(traces)), tuple(levels), in_bytes=True)
+
+
+def apart(traces: Sequence[Trace]) -> list[Trace]:
+    """Returns traces on a log axis moved sideways by a few percent where positions coincide."""
+    positions = [f"{x:.2g}" for trace in traces for x in trace.x]
+    if len(set(positions)) == len(positions):
+        return list(traces)
+    middle = (len(traces) - 1) / 2
+    step = min(1.05, 1.3 ** (1 / len(traces)))
+    return [replace(t, x=t.x * step ** (i - middle)) for i, t in enumerate(traces)]

@@ -1,0 +1,150 @@
+"""One run: device and threads, the bar, the record. The only place that picks a device."""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from distill.allocator import keep_freed_memory
+from distill.checks import one_of, whole
+from experiments.build import Plan, plan, swept
+from experiments.errors import CommandError, RunFailedError
+from experiments.record import RunFolder, git_commit, machine, peak_rss_bytes, versions
+from experiments.scenarios.base import Outcome, Run
+
+logger = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def run(kind: str, overrides: list[str], command: str) -> Path:
+    """Runs what the words describe, or goes on with it, and returns its folder.
+
+    A run that completed before is not repeated.
+
+    Raises:
+        CommandError: If the words are wrong or don't fit the data; no folder is left.
+        RunFailedError: If the run failed; the record says so.
+    """
+    planned = plan(kind, overrides)
+    settings = planned.settings
+    folder = RunFolder(Path(settings["output"]) / kind / planned.name / planned.config_hash)
+    if folder.completed():
+        logger.info("%s has completed before", folder.path)
+        return folder.path
+    device = _set_up(settings)
+    try:
+        ready = planned.scenario.prepare()
+    except (ValueError, TypeError) as error:
+        raise CommandError(str(error)) from error
+    with torch.device(device):
+        _recorded(planned, ready, folder, command)
+    return folder.path
+
+
+def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
+    """Runs every combination of comma-separated values; yields each run's folder.
+
+    Raises:
+        CommandError: If any combination is wrong, before the first one runs.
+        RunFailedError: After the last one, if any failed.
+    """
+    combinations = swept(overrides)
+    for words in combinations:
+        plan(kind, words)
+    failures = []
+    for words in combinations:
+        try:
+            yield run(kind, words, " ".join(["fedcl", verb, *words]))
+        except RunFailedError as error:
+            failures.append(f"{' '.join(words)}: {error}")
+    if failures:
+        raise RunFailedError(f"{len(failures)} of {len(combinations)}: {'; '.join(failures)}")
+
+
+def _set_up(settings: Any) -> str:
+    try:
+        one_of("device", settings["device"], DEVICES)
+        whole("seed", settings["seed"], 0)
+        if settings["threads"] is not None:
+            whole("threads", settings["threads"], 1)
+            torch.set_num_threads(settings["threads"])
+    except (ValueError, TypeError) as error:
+        raise CommandError(str(error)) from error
+    keep_freed_memory()
+    return _device(settings["device"])
+
+
+def _device(wanted: str) -> str:
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[wanted]:
+        raise CommandError(f"device must be there, got {wanted}; use device=auto")
+    return wanted
+
+
+def _recorded(planned: Plan, ready: Run, folder: RunFolder, command: str) -> None:
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    record: dict[str, Any] = {
+        "scenario": planned.kind,
+        "name": planned.name,
+        "command": command,
+        "seed": planned.settings["seed"],
+        "config": dict(planned.config),
+        "config_hash": planned.config_hash,
+        "versions": versions(),
+        "git": git_commit(),
+        "machine": machine(),
+        "device": str(torch.get_default_device()),
+        "threads": torch.get_num_threads(),
+        "started": started,
+    }
+    try:
+        folder.begin(planned.config)
+        outcome = _driven(ready, folder)
+        folder.write_images(outcome.synthetic, outcome.real)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        logger.debug("the run failed", exc_info=True)
+        _write(folder, record, clock, {"status": "failed", "metrics": {}, "error": reason})
+        raise RunFailedError(reason) from error
+    result = {"status": "completed", "metrics": dict(outcome.metrics), "error": None}
+    _write(folder, record, clock, {**result, "history": list(outcome.history)})
+    folder.drop_checkpoint()
+
+
+def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict[str, Any]) -> None:
+    cost = {"seconds": time.perf_counter() - clock, "peak_rss_bytes": peak_rss_bytes()}
+    folder.write_record({**record, **cost, "history": [], **result})
+
+
+def _driven(ready: Run, folder: RunFolder) -> Outcome:
+    """Takes all steps under one bar, which shows on a terminal only."""
+    steps = ready.steps(folder)
+    signal.signal(signal.SIGTERM, _interrupted)
+    with tqdm(disable=None, leave=False) as bar:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+            bar.total, bar.n = progress.total, progress.done
+            bar.set_description(progress.text, refresh=False)
+            bar.update(0)
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

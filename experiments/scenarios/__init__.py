@@ -1,0 +1,1 @@
+"""One file a scenario: what is run, step by step, and what is measured."""

@@ -1,0 +1,73 @@
+"""What every scenario is: fields, a check against the data, and steps that can resume."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, final
+
+from distill.images import LabelledImages
+from distill.synthetic import SyntheticSet
+
+
+@final
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: ``done`` of ``total`` units, and a few words about it."""
+
+    done: int
+    total: int
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What a run measured.
+
+    Attributes:
+        metrics: Named numbers and matrices, as DESIGN.md section 6 lists them.
+        history: One mapping a round, experience, or nothing.
+        synthetic: The small set that was made, if any.
+        real: A few real images of each class to show beside it, uint8.
+    """
+
+    metrics: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    synthetic: SyntheticSet | None = None
+    real: LabelledImages | None = None
+
+
+class Folder(Protocol):
+    """What a scenario sees of its run's folder."""
+
+    def load_checkpoint(self) -> Mapping[str, Any] | None:
+        """Returns what was saved last, or None at a fresh start."""
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint, atomically."""
+
+    def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces a file of one JSON object a line, atomically."""
+
+
+Steps = Generator[Progress, None, Outcome]
+
+
+class Run(ABC):
+    """A scenario with its data: checked, and ready to start or to resume."""
+
+    @abstractmethod
+    def steps(self, folder: Folder) -> Steps:
+        """Yields progress and returns the outcome; goes on from the folder's checkpoint."""
+
+
+class Scenario(ABC):
+    """A scenario's fields. Subclasses are final frozen dataclasses; YAML fills them."""
+
+    @abstractmethod
+    def prepare(self) -> Run:
+        """Loads the data and checks the fields against it.
+
+        Raises:
+            ValueError: If the data isn't there, or a field doesn't fit it.
+        """

@@ -1,0 +1,127 @@
+"""Continual learning: a stream of experiences, and what is still known at its end."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from distill.networks import Architecture
+from distill.training import Recipe, score
+from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
+from experiments.scenarios.distillation import shown_beside
+from fedcl import metrics
+from fedcl.continual.base import ContinualMethod
+from fedcl.continual.learner import Learner, Setting
+from fedcl.datasets import Dataset, DatasetSource
+from fedcl.streams import Stream
+
+
+@final
+@dataclass(frozen=True)
+class Continual(Scenario):
+    """One continual method on one stream.
+
+    Attributes:
+        dataset: Where the images come from.
+        continual: The method.
+        network: What learns.
+        stream: Which classes come when.
+        training: How an experience is trained.
+        seed: Names every random stream, the class order among them.
+    """
+
+    dataset: DatasetSource
+    continual: ContinualMethod
+    network: Architecture
+    stream: Stream
+    training: Recipe
+    seed: int
+
+    def prepare(self) -> Run:
+        """Loads the data, divides the classes, and makes the learner."""
+        data = self.dataset.load(self.seed)
+        setting = Setting(
+            train=data.normalised(data.train),
+            test=data.normalised(data.test),
+            classes=self.stream.split(data.train.num_classes, self.seed),
+            normalisation=data.normalisation,
+            architecture=self.network,
+            recipe=self.training,
+            seed=self.seed,
+        )
+        return ContinualRun(data, setting, Learner(self.continual, setting))
+
+
+@final
+@dataclass(frozen=True)
+class ContinualRun(Run):
+    """The scenario with its data and its learner."""
+
+    data: Dataset
+    setting: Setting
+    learner: Learner
+
+    def steps(self, folder: Folder) -> Steps:
+        """Learns the experiences; each ends with a checkpoint."""
+        learner, classes = self.learner, self.setting.classes
+        total = 1 if learner.method.at_once else len(classes)
+        state = folder.load_checkpoint()
+        history: list[Mapping[str, Any]] = [] if state is None else list(state["history"])
+        untrained = learner.accuracies() if state is None else list(state["untrained"])
+        if state is not None:
+            learner.restore(state)
+        for index in range(len(history), total):
+            clock = time.perf_counter()
+            learner.learn(index)
+            history.append({**self._row(index), "seconds": time.perf_counter() - clock})
+            folder.save_checkpoint({**learner.state(), "history": history, "untrained": untrained})
+            text = f"average accuracy {history[-1]['accuracy']:.3f}"
+            yield Progress(index + 1, total, text)
+        return Outcome(
+            metrics=self._metrics(history, untrained),
+            history=history,
+            synthetic=None if learner.memory is None else learner.memory.as_set(),
+            real=shown_beside(self.data.train),
+        )
+
+    def _row(self, index: int) -> dict[str, Any]:
+        memory, accuracies = self.learner.memory, self.learner.accuracies()
+        seen = accuracies if self.learner.method.at_once else accuracies[: index + 1]
+        return {
+            "experience": index,
+            "classes": list(self.setting.classes[index]),
+            "accuracies": accuracies,
+            "accuracy": sum(seen) / len(seen),
+            "buffer_bytes": 0 if memory is None else memory.bytes,
+            "buffer_images": 0 if memory is None else len(memory),
+        }
+
+    def _metrics(self, history: list[Mapping[str, Any]], untrained: list[float]) -> dict[str, Any]:
+        matrix = [list(row["accuracies"]) for row in history]
+        common = {
+            "accuracy_matrix": matrix,
+            "experience_classes": [list(group) for group in self.setting.classes],
+            "class_order": [label for group in self.setting.classes for label in group],
+            "test_accuracy": score(self.learner.network, self.setting.test)[0],
+            "buffer_bytes": max(row["buffer_bytes"] for row in history),
+            "buffer_images": max(row["buffer_images"] for row in history),
+        }
+        if self.learner.method.at_once:
+            return {"average_accuracy": sum(matrix[-1]) / len(matrix[-1]), **common}
+        return {**stream_metrics(matrix, untrained), **common}
+
+
+def stream_metrics(matrix: list[list[float]], untrained: list[float]) -> dict[str, float]:
+    """Returns the metrics of an accuracy matrix R[i][j]; see :mod:`fedcl.metrics`."""
+    R = torch.tensor(matrix, dtype=torch.float64)
+    return {
+        "average_accuracy": metrics.average_accuracy(R),
+        "average_incremental_accuracy": metrics.average_incremental_accuracy(R),
+        "average_forgetting": metrics.average_forgetting(R),
+        "backward_transfer": metrics.backward_transfer(R),
+        "forward_transfer": metrics.forward_transfer(
+            R, torch.tensor(untrained, dtype=torch.float64)
+        ),
+    }

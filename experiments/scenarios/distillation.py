@@ -1,0 +1,130 @@
+"""Distillation alone: make a small set, and see what networks learn from it."""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any, final
+
+from distill.checks import whole
+from distill.condenser import Condenser, Task, condense, even_counts
+from distill.coresets import Random
+from distill.evaluate import Evaluation
+from distill.images import LabelledImages
+from distill.networks import Architecture
+from distill.rng import subseed
+from distill.synthetic import SyntheticSet
+from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
+from fedcl.datasets import Dataset, DatasetSource
+
+CHECKPOINT_SECONDS = 20.0
+
+
+@final
+@dataclass(frozen=True)
+class Distillation(Scenario):
+    """One small set, evaluated beside random real images of the same number.
+
+    Attributes:
+        dataset: Where the images come from.
+        method: Makes the small set.
+        ipc: Images per class, >= 1; fewer where a class has fewer real ones.
+        network: What the preset trains.
+        evaluation: The preset.
+        whole: Whether to train on all real images too, as the upper bound.
+        seed: Names every random stream.
+    """
+
+    dataset: DatasetSource
+    method: Condenser
+    ipc: int
+    network: Architecture
+    evaluation: Evaluation
+    whole: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        whole("ipc", self.ipc, 1)
+
+    def prepare(self) -> Run:
+        """Loads the data; builds one network to check that it takes the images."""
+        data = self.dataset.load(self.seed)
+        self.network.build(data.train.image_shape, data.train.num_classes)
+        return DistillationRun(self, data)
+
+
+@final
+@dataclass(frozen=True)
+class DistillationRun(Run):
+    """The scenario with its data."""
+
+    scenario: Distillation
+    data: Dataset
+    train: LabelledImages = field(init=False)
+    test: LabelledImages = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train", self.data.normalised(self.data.train))
+        object.__setattr__(self, "test", self.data.normalised(self.data.test))
+
+    def steps(self, folder: Folder) -> Steps:
+        """Distils, then evaluates the set, random real images and, if asked, all images."""
+        seed = self.scenario.seed
+        counts = even_counts(self.train, self.scenario.ipc)
+        task = Task(self.train, counts, self.data.normalisation, subseed(seed, "distil"))
+        small, seconds = yield from distilled(self.scenario.method, task, folder)
+        clock = time.perf_counter()
+        random = condense(Random(), task)
+        metrics = {
+            **(yield from self._scored("", small.data)),
+            "evaluate_seconds": time.perf_counter() - clock,
+            **(yield from self._scored("random_", random.data)),
+            **((yield from self._scored("whole_", self.train)) if self.scenario.whole else {}),
+            "images": len(small),
+            "storage_bytes": small.storage_bytes("float32"),
+            "storage_bytes_uint8": small.storage_bytes("uint8"),
+            "data_bytes": self.data.train.images.numel(),
+            "distill_seconds": seconds,
+            "origin": small.origin,
+        }
+        return Outcome(metrics, synthetic=small, real=shown_beside(self.data.train))
+
+    def _scored(
+        self, prefix: str, small: LabelledImages
+    ) -> Generator[Progress, None, dict[str, Any]]:
+        evaluation, accuracies = self.scenario.evaluation, list[float]()
+        seed = subseed(self.scenario.seed, "evaluate")
+        for accuracy in evaluation.accuracies(small, self.test, self.scenario.network, seed):
+            accuracies.append(accuracy)
+            text = f"{prefix.rstrip('_') or 'small'} set: {accuracy:.3f}"
+            yield Progress(len(accuracies), evaluation.networks, text)
+        spread = stdev(accuracies) if len(accuracies) > 1 else 0.0
+        return {f"{prefix}accuracy": mean(accuracies), f"{prefix}accuracy_std": spread}
+
+
+def distilled(
+    method: Condenser, task: Task, folder: Folder
+) -> Generator[Progress, None, tuple[SyntheticSet, float]]:
+    """Yields the steps of one condensation and returns the set and the seconds it took."""
+    saved = folder.load_checkpoint()
+    before = 0.0 if saved is None else float(saved["seconds"])
+    clock = time.perf_counter()
+    last_saved = clock
+    for step in method.steps(task, None if saved is None else saved["state"]):
+        now = time.perf_counter()
+        if now - last_saved > CHECKPOINT_SECONDS or step.done == step.total:
+            folder.save_checkpoint({"state": step.state(), "seconds": before + now - clock})
+            last_saved = now
+        text = "distil" if step.loss is None else f"distil: loss {step.loss:.4g}"
+        yield Progress(step.done, step.total, text)
+    return step.result(), before + time.perf_counter() - clock
+
+
+def shown_beside(real: LabelledImages, per_class: int = 10) -> LabelledImages:
+    """Returns the first few images of each class, as stored, to show beside a small set."""
+    rows = [row for label in range(real.num_classes) for row in _first(real, label, per_class)]
+    return real.rows(real.labels.new_tensor(rows))
+
+
+def _first(real: LabelledImages, label: int, count: int) -> Iterator[int]:
+    yield from (real.labels == label).nonzero().flatten()[:count].tolist()

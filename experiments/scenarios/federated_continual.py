@@ -1,0 +1,170 @@
+"""Federated continual learning: clients that each see a stream, and one global network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from distill.checks import whole
+from distill.images import LabelledImages, stored_bytes
+from distill.networks import Architecture
+from distill.rng import derive
+from distill.training import score
+from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
+from experiments.scenarios.continual import stream_metrics
+from experiments.scenarios.distillation import shown_beside
+from experiments.scenarios.federated import communication, resumed, spread
+from fedcl.datasets import Dataset, DatasetSource
+from fedcl.federated.base import World
+from fedcl.federated.simulation import Simulation
+from fedcl.federated.strategy import Rules
+from fedcl.federated_continual.base import FederatedContinualMethod
+from fedcl.partition import Partition
+from fedcl.streams import Stream, experience_rows
+
+LEARN, REMEMBER = "learn", "remember"
+
+
+@final
+@dataclass(frozen=True)
+class FederatedContinual(Scenario):
+    """One federated continual method on one stream, divided among clients.
+
+    Attributes:
+        dataset: Where the images come from.
+        federated_continual: The method.
+        network: What is learnt.
+        partition: Which images of an experience each client has.
+        stream: Which classes come when; the same for all clients.
+        clients: How many, >= 1.
+        participation: Share of the clients asked in a round, in (0, 1].
+        min_completion: Share of the asked that must complete, in [0, 1].
+        seed: Names every random stream.
+    """
+
+    dataset: DatasetSource
+    federated_continual: FederatedContinualMethod
+    network: Architecture
+    partition: Partition
+    stream: Stream
+    clients: int
+    participation: float
+    min_completion: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        whole("clients", self.clients, 1)
+        Rules(self.participation, self.min_completion)
+
+    def prepare(self) -> Run:
+        """Loads the data, divides it by experience and client, and checks the memory."""
+        data = self.dataset.load(self.seed)
+        train = data.normalised(data.train)
+        classes = self.stream.split(train.num_classes, self.seed)
+        parts = [self._divided(train, index, group) for index, group in enumerate(classes)]
+        world = World(
+            clients=[list(client) for client in zip(*parts, strict=True)],
+            architecture=self.network,
+            normalisation=data.normalisation,
+            image_shape=train.image_shape,
+            num_classes=train.num_classes,
+            seed=self.seed,
+        )
+        world.first_network()
+        _, budget = self.federated_continual.memories(self.clients)
+        if budget is not None:
+            budget.capacity(train.image_shape, train.num_classes)
+        return FederatedContinualRun(self, data, world, classes)
+
+    def _divided(
+        self, train: LabelledImages, index: int, classes: Sequence[int]
+    ) -> list[LabelledImages]:
+        part = train.rows(experience_rows(train.labels, classes))
+        rng = derive(self.seed, "partition", index)
+        rows = self.partition.split(part.labels, part.num_classes, self.clients, rng)
+        return [part.rows(own) for own in rows]
+
+
+@final
+@dataclass(frozen=True)
+class FederatedContinualRun(Run):
+    """The scenario with its data and its clients."""
+
+    scenario: FederatedContinual
+    data: Dataset
+    world: World
+    classes: Sequence[Sequence[int]]
+
+    def steps(self, folder: Folder) -> Steps:
+        """Plays the rounds of every experience; each ends with a checkpoint."""
+        simulation, schedule = self._simulation(), self._schedule()
+        tests = self._tests()
+        untrained = accuracies(simulation, tests)
+        history, rows = resumed(simulation, folder)
+        for number in range(len(history) + 1, len(schedule) + 1):
+            experience, action = schedule[number - 1]
+            report = simulation.play(action, number, experience)
+            accuracy, loss = simulation.score(LabelledImages.union(tests[: experience + 1]))
+            history.append(
+                {
+                    **report.totals,
+                    "experience": experience,
+                    "action": action,
+                    "accuracy": accuracy,
+                    "loss": loss,
+                    "accuracies": accuracies(simulation, tests),
+                }
+            )
+            rows += report.clients
+            folder.write_lines("clients.jsonl", rows)
+            folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
+            yield Progress(number, len(schedule), f"accuracy {accuracy:.3f} on classes so far")
+        return Outcome(
+            metrics=self._metrics(history, untrained),
+            history=history,
+            synthetic=simulation.task.memory,
+            real=shown_beside(self.data.train),
+        )
+
+    def _simulation(self) -> Simulation:
+        scenario = self.scenario
+        method = scenario.federated_continual
+        remembering = method.remembering()
+        methods = {LEARN: method.learning()}
+        if remembering is not None:
+            methods[REMEMBER] = remembering
+        rules = Rules(scenario.participation, scenario.min_completion)
+        return Simulation(methods, self.world, rules)
+
+    def _schedule(self) -> list[tuple[int, str]]:
+        method = self.scenario.federated_continual
+        actions = [LEARN] * method.learning().rounds
+        if method.remembering() is not None:
+            actions.append(REMEMBER)
+        return [(e, action) for e in range(len(self.classes)) for action in actions]
+
+    def _tests(self) -> list[LabelledImages]:
+        test = self.data.normalised(self.data.test)
+        return [test.rows(experience_rows(test.labels, group)) for group in self.classes]
+
+    def _metrics(self, history: list[Mapping[str, Any]], untrained: list[float]) -> dict[str, Any]:
+        last = {row["experience"]: list(row["accuracies"]) for row in history}
+        matrix = [last[index] for index in range(len(self.classes))]
+        memories, budget = self.scenario.federated_continual.memories(self.scenario.clients)
+        shape, classes = self.world.image_shape, self.world.num_classes
+        images = 0 if budget is None else memories * budget.capacity(shape, classes)
+        return {
+            **communication(history),
+            **spread(self.world, self.data),
+            **stream_metrics(matrix, untrained),
+            "accuracy_matrix": matrix,
+            "experience_classes": [list(group) for group in self.classes],
+            "class_order": [label for group in self.classes for label in group],
+            "buffer_images": images,
+            "buffer_bytes": 0 if budget is None else stored_bytes(images, shape, budget.store),
+        }
+
+
+def accuracies(simulation: Simulation, tests: Sequence[LabelledImages]) -> list[float]:
+    """Returns the global network's accuracy on each experience's test images."""
+    network = simulation.task.world.network_with(simulation.task.weights)
+    return [score(network, test)[0] for test in tests]

@@ -1,0 +1,1 @@
+"""Federated and continual learning on distilled data: Flower apps and Avalanche strategies."""

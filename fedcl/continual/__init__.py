@@ -1,0 +1,1 @@
+"""Continual methods on Avalanche, and the memory that they replay from."""

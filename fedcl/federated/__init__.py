@@ -1,0 +1,1 @@
+"""Federated methods, both halves in one file each, and the loop that runs them."""

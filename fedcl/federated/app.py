@@ -1,0 +1,41 @@
+"""A federated method as Flower apps, which run on any grid: in process, Ray, or SuperNodes."""
+
+from collections.abc import Callable, Mapping
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedcl.federated.base import FederatedMethod, LocalTask, World
+
+
+def client_app(methods: Mapping[str, FederatedMethod], world: World) -> ClientApp:
+    """Returns the ClientApp that does the client half of each method.
+
+    Args:
+        methods: By the action that asks for them: message ``train.<action>``.
+        world: What was agreed on, with the clients' images.
+    """
+    app = ClientApp()
+    for action, method in methods.items():
+        app.train(action)(_local_half(method, world))
+    return app
+
+
+def _local_half(method: FederatedMethod, world: World) -> Callable[[Message, Context], Message]:
+    def update(message: Message, context: Context) -> Message:
+        config = message.content["config"]
+        if not isinstance(config, ConfigRecord):
+            raise TypeError(f"config must be a ConfigRecord, got {type(config).__name__}")
+        task = LocalTask(
+            world=world,
+            client=int(str(config["client"])),
+            round=int(str(config["round"])),
+            experience=int(str(config["experience"])),
+            received=dict(message.content.array_records),
+            state=context.state,
+        )
+        arrays = method.local_update(task)
+        metrics = MetricRecord({"num-examples": len(task.data)})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+    return update

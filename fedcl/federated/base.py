@@ -1,0 +1,151 @@
+"""What a federated method is: both halves, the client's update and the server's aggregation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from flwr.app import ArrayRecord, RecordDict
+
+from distill.images import LabelledImages, Normalisation
+from distill.networks import Architecture, ImageShape, Network, fresh
+from distill.rng import derive
+from distill.synthetic import SyntheticSet
+from fedcl.wire import unpack_weights
+
+MODEL, MEMORY = "arrays", "memory"  # names of records on the wire; the first is Flower's own
+
+
+@final
+@dataclass(frozen=True)
+class World:
+    """What clients and server agree on before the first message.
+
+    Attributes:
+        clients: Normalised images of each client, in each experience: ``[client][experience]``.
+        architecture: Of the network that is learnt.
+        normalisation: Map between stored pixels and what networks see.
+        image_shape: (C, H, W).
+        num_classes: Classes of the task.
+        seed: Names every random stream.
+    """
+
+    clients: Sequence[Sequence[LabelledImages]]
+    architecture: Architecture
+    normalisation: Normalisation
+    image_shape: ImageShape
+    num_classes: int
+    seed: int
+
+    def first_network(self) -> Network:
+        """Returns the network that training starts from, the same for all."""
+        rng = derive(self.seed, "global network")
+        return fresh(self.architecture, self.image_shape, self.num_classes, rng)
+
+    def network_with(self, weights: ArrayRecord) -> Network:
+        """Returns a network that holds ``weights``."""
+        network = self.first_network()
+        unpack_weights(weights, network)
+        return network
+
+
+@final
+@dataclass(frozen=True)
+class LocalTask:
+    """What one client has in one round.
+
+    Attributes:
+        world: What was agreed on.
+        client: Its number, in [0, clients).
+        round: 1 in the first round of the run.
+        experience: Index of the stream's experience; 0 where there is no stream.
+        received: Arrays that came with the message.
+        state: What this client keeps between rounds; it may change it.
+    """
+
+    world: World
+    client: int
+    round: int
+    experience: int
+    received: Mapping[str, ArrayRecord]
+    state: RecordDict
+
+    @property
+    def data(self) -> LabelledImages:
+        """This client's images of this experience, normalised."""
+        return self.world.clients[self.client][self.experience]
+
+    def network(self) -> Network:
+        """Returns a network with the weights that came."""
+        return self.world.network_with(self.received[MODEL])
+
+
+@final
+@dataclass(frozen=True)
+class ServerTask:
+    """What the server has in one round.
+
+    Attributes:
+        world: What was agreed on.
+        round: 1 in the first round of the run.
+        experience: Index of the stream's experience; 0 where there is no stream.
+        weights: The global network.
+        memory: Small sets that clients uploaded, or None.
+    """
+
+    world: World
+    round: int
+    experience: int
+    weights: ArrayRecord
+    memory: SyntheticSet | None
+
+
+@final
+@dataclass(frozen=True)
+class Upload:
+    """What one client sent.
+
+    Attributes:
+        client: Its number.
+        examples: Images it says it used, >= 1.
+        arrays: Weights or a small set.
+    """
+
+    client: int
+    examples: int
+    arrays: ArrayRecord
+
+
+class FederatedMethod(ABC):
+    """A federated method, both halves. Subclasses are final frozen dataclasses.
+
+    Attributes:
+        rounds: Rounds of the method, >= 1.
+    """
+
+    rounds: int
+
+    @abstractmethod
+    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+        """Returns what the server sends to every client of this round."""
+
+    @abstractmethod
+    def local_update(self, task: LocalTask) -> ArrayRecord:
+        """Returns what a client uploads after its part of the work."""
+
+    @abstractmethod
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        """Refuses an upload that must not be used.
+
+        Raises:
+            BadUploadError: Saying which rule it breaks.
+        """
+
+    @abstractmethod
+    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+        """Returns the server's task with new weights, a new memory, or both.
+
+        Args:
+            server: As it was when the round began.
+            uploads: Those that passed the check, ordered by client; at least one.
+        """

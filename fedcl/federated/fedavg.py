@@ -1,0 +1,63 @@
+r"""FedAvg: clients train the global network on their own images; the server averages.
+
+In round :math:`t` every client :math:`k` with :math:`n_k` images starts at :math:`w_t` and
+takes local epochs of stochastic gradient descent to :math:`w_{t+1}^k`; then
+
+.. math:: w_{t+1} = \sum_k \frac{n_k}{\sum_j n_j} w_{t+1}^k .
+
+References:
+    | Communication-Efficient Learning of Deep Networks from Decentralized Data
+    | (McMahan, Moore, Ramage, Hampson and Aguera y Arcas, AISTATS 2017)
+    | https://arxiv.org/abs/1602.05629
+
+Differences from the paper: none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+from flwr.app import ArrayRecord
+
+from distill.checks import whole
+from distill.rng import derive
+from distill.training import Recipe, train
+from fedcl.federated.averaging import weighted_mean
+from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, ServerTask, Upload
+from fedcl.wire import check_weights, pack_weights
+
+
+@final
+@dataclass(frozen=True)
+class FedAvg(FederatedMethod):
+    """Federated averaging.
+
+    Attributes:
+        rounds: Rounds of communication, >= 1.
+        local: How a client trains in one round.
+    """
+
+    rounds: int
+    local: Recipe
+
+    def __post_init__(self) -> None:
+        whole("rounds", self.rounds, 1)
+
+    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+        """Returns the global weights."""
+        return {MODEL: server.weights}
+
+    def local_update(self, task: LocalTask) -> ArrayRecord:
+        """Returns the weights after local training."""
+        network = task.network()
+        rng = derive(task.world.seed, "client", task.client, "round", task.round)
+        train(network, task.data, self.local, rng)
+        return pack_weights(network)
+
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        """Refuses weights of another shape or type, or that are not finite."""
+        check_weights(upload.arrays, server.weights)
+
+    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+        """Returns the task with the mean of the clients' weights."""
+        return replace(server, weights=weighted_mean(uploads))

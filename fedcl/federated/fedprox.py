@@ -1,0 +1,76 @@
+r"""FedProx: FedAvg whose clients are held near the global network.
+
+A client minimises, from :math:`w_t`,
+
+.. math:: h_k(w; w_t) = F_k(w) + \frac{\mu}{2} \| w - w_t \|_2^2 ,
+
+so that each step's gradient has the term :math:`\mu (w - w_t)`; the server averages as FedAvg.
+
+References:
+    | Federated Optimization in Heterogeneous Networks
+    | (Li, Sahu, Zaheer, Sanjabi, Talwalkar and Smith, MLSys 2020)
+    | https://arxiv.org/abs/1812.06127
+
+Differences from the paper: all clients do the same local work; the paper lets stragglers do
+less. The mean is weighted by images, as in FedAvg; the paper samples clients so instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+from flwr.app import ArrayRecord
+from torch import nn
+
+from distill.checks import at_least, whole
+from distill.rng import derive
+from distill.training import Additions, Recipe, train
+from fedcl.federated.averaging import weighted_mean
+from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, ServerTask, Upload
+from fedcl.wire import check_weights, pack_weights
+
+
+@final
+@dataclass(frozen=True)
+class FedProx(FederatedMethod):
+    """Federated averaging with a proximal term.
+
+    Attributes:
+        rounds: Rounds of communication, >= 1.
+        local: How a client trains in one round.
+        mu: Strength of the proximal term, >= 0; 0 is FedAvg.
+    """
+
+    rounds: int
+    local: Recipe
+    mu: float
+
+    def __post_init__(self) -> None:
+        whole("rounds", self.rounds, 1)
+        at_least("federated.mu", self.mu, 0)
+
+    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+        """Returns the global weights."""
+        return {MODEL: server.weights}
+
+    def local_update(self, task: LocalTask) -> ArrayRecord:
+        """Returns the weights after local training on :math:`h_k`."""
+        network = task.network()
+        anchor = [parameter.detach().clone() for parameter in network.parameters()]
+
+        def add_proximal_gradient(trained: nn.Module) -> None:
+            for w, w_t in zip(trained.parameters(), anchor, strict=True):
+                if w.grad is not None:
+                    w.grad.add_(w.detach() - w_t, alpha=self.mu)
+
+        rng = derive(task.world.seed, "client", task.client, "round", task.round)
+        train(network, task.data, self.local, rng, Additions(add_proximal_gradient))
+        return pack_weights(network)
+
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        """Refuses weights of another shape or type, or that are not finite."""
+        check_weights(upload.arrays, server.weights)
+
+    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+        """Returns the task with the mean of the clients' weights."""
+        return replace(server, weights=weighted_mean(uploads))

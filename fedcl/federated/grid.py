@@ -1,0 +1,120 @@
+"""An in-process Flower grid: no Ray, true bytes, one client after the other, resumable.
+
+Every message is turned into the bytes a SuperLink would carry and back, in both directions,
+so that what is counted is what would be sent and no client shares memory with the server.
+A client's state is kept as bytes and replaced only when the client succeeded.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from distill.checks import whole
+from fedcl.wire import Frozen, Packet, freeze, thaw
+
+RUN_ID = 1
+FIRST_NODE = 100  # node ids are those of a SuperLink's making elsewhere: only workers
+RAISED = 2  # Flower's code for a client app that raised
+
+
+@final
+@dataclass(frozen=True)
+class Exchange:
+    """One message and its reply, in bytes and seconds."""
+
+    node: int
+    bytes_down: int
+    bytes_up: int
+    payload_down: int
+    payload_up: int
+    seconds: float
+
+
+@final
+class LocalGrid(Grid):
+    """Runs a ClientApp for each of ``nodes`` nodes in this process."""
+
+    def __init__(self, app: ClientApp, nodes: int) -> None:
+        whole("clients", nodes, 1)
+        TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = RUN_ID, 1, 1
+        self.app = app
+        self.states: dict[int, Frozen] = {
+            FIRST_NODE + index: freeze(RecordDict()) for index in range(nodes)
+        }
+        self.exchanges: list[Exchange] = []
+        self._replies: dict[str, Message] = {}
+        self._run: Any = None
+
+    def set_run(self, run: Any) -> None:
+        """Keeps Flower's run, which nothing here reads."""
+        self._run = run
+
+    @property
+    def run(self) -> Any:
+        """Flower's run, if one was set."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Returns a message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Returns the ids of all nodes, ascending."""
+        return list(self.states)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Lets each addressed client work, in the order of the messages."""
+        return [self._exchange(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Returns the replies to these messages, once."""
+        return [self._replies.pop(key) for key in message_ids if key in self._replies]
+
+    def send_and_receive(
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> Iterable[Message]:
+        """Returns the replies to ``messages``; clients work at once, so none times out."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def restore(self, states: Mapping[int, Frozen]) -> None:
+        """Puts back the clients' states of an earlier run."""
+        self.states = dict(states)
+
+    def _exchange(self, message: Message) -> str:
+        clock = time.perf_counter()
+        node, down = message.metadata.dst_node_id, Packet(message)
+        up = Packet(self._answer(node, down.unpack()))
+        self._replies[down.object_id] = up.unpack()
+        seconds = time.perf_counter() - clock
+        self.exchanges.append(Exchange(node, down.size, up.size, down.payload, up.payload, seconds))
+        return down.object_id
+
+    def _answer(self, node: int, request: Message) -> Message:
+        config: dict[str, Any] = {
+            "partition-id": node - FIRST_NODE,
+            "num-partitions": len(self.states),
+        }
+        context = Context(RUN_ID, node, config, thaw(self.states[node]), {})
+        try:
+            reply = self.app(request, context)
+        except Exception as error:  # noqa: BLE001  a client is foreign code: its failure is a reply
+            reason = f"{type(error).__name__}: {error}"
+            return Message(Error(code=RAISED, reason=reason), reply_to=request)
+        self.states[node] = freeze(context.state)
+        return reply

@@ -1,0 +1,102 @@
+"""A federation in this process: methods, clients and the server's task, round by round.
+
+It can be written down after any round, and another one can go on from what was written.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from flwr.app import ArrayRecord
+
+from distill.images import LabelledImages
+from distill.synthetic import SyntheticSet
+from distill.training import score
+from fedcl.federated.app import client_app
+from fedcl.federated.base import FederatedMethod, ServerTask, World
+from fedcl.federated.grid import LocalGrid
+from fedcl.federated.rounds import run_rounds
+from fedcl.federated.strategy import MethodStrategy, Rules
+from fedcl.wire import pack_weights
+
+
+@final
+@dataclass(frozen=True)
+class RoundReport:
+    """What one round cost.
+
+    Attributes:
+        totals: ``round``, ``bytes_up``, ``bytes_down``, ``payload_bytes``, ``seconds``,
+            ``failures``; bytes of all clients, in serialised messages.
+        clients: The same for each client that was asked, with ``failure``, a reason or None.
+    """
+
+    totals: Mapping[str, Any]
+    clients: list[Mapping[str, Any]]
+
+
+@final
+class Simulation:
+    """Clients on an in-process grid, and a server."""
+
+    def __init__(self, methods: Mapping[str, FederatedMethod], world: World, rules: Rules) -> None:
+        self.grid = LocalGrid(client_app(methods, world), len(world.clients))
+        self.task = ServerTask(world, 0, 0, pack_weights(world.first_network()), None)
+        self.strategies = {
+            action: MethodStrategy(method, action, rules, self.task)
+            for action, method in methods.items()
+        }
+
+    def play(self, action: str, number: int, experience: int = 0) -> RoundReport:
+        """Runs round ``number``, in which the clients do ``action``.
+
+        Raises:
+            RoundFailedError: If too few clients complete.
+        """
+        strategy = self.strategies[action]
+        strategy.task = replace(self.task, round=number, experience=experience)
+        first = len(self.grid.exchanges)
+        for _ in run_rounds(self.grid, strategy, self.task.weights, range(number, number + 1)):
+            self.task = strategy.task
+        rows: list[dict[str, Any]] = [
+            {
+                "round": number,
+                "client": client,
+                "bytes_up": exchange.bytes_up,
+                "bytes_down": exchange.bytes_down,
+                "payload_bytes": exchange.payload_up + exchange.payload_down,
+                "seconds": exchange.seconds,
+                "images": len(self.task.world.clients[client][experience]),
+                "failure": strategy.failures.get(client),
+            }
+            for exchange in self.grid.exchanges[first:]
+            for client in [strategy.asked[exchange.node]]
+        ]
+        summed = ("bytes_up", "bytes_down", "payload_bytes", "seconds")
+        totals = {key: sum(row[key] for row in rows) for key in summed}
+        return RoundReport({"round": number, **totals, "failures": len(strategy.failures)}, [*rows])
+
+    def score(self, test: LabelledImages) -> tuple[float, float]:
+        """Returns the accuracy and the loss of the global network on normalised images."""
+        return score(self.task.world.network_with(self.task.weights), test)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what :meth:`restore` needs, as tensors and plain values."""
+        memory = self.task.memory
+        return {
+            "weights": dict(self.task.weights.to_torch_state_dict()),
+            "memory": None if memory is None else memory.state(),
+            "clients": {
+                node: (key, dict(blobs)) for node, (key, blobs) in self.grid.states.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to where :meth:`state` was taken."""
+        self.grid.restore(state["clients"])
+        memory = state["memory"]
+        self.task = replace(
+            self.task,
+            weights=ArrayRecord(state["weights"]),
+            memory=None if memory is None else SyntheticSet.from_state(memory),
+        )

@@ -1,0 +1,167 @@
+"""The one adapter to Flower's Strategy: asks clients, checks what comes, counts what fails."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from distill.checks import fraction
+from distill.rng import derive
+from fedcl.federated.base import FederatedMethod, ServerTask, Upload
+from fedcl.wire import BadUploadError
+
+logger = logging.getLogger(__name__)
+
+
+class RoundFailedError(RuntimeError):
+    """Too few clients completed a round."""
+
+
+@final
+@dataclass(frozen=True)
+class Rules:
+    """Who takes part, and how many must complete.
+
+    Attributes:
+        participation: Share of the clients asked in a round, in (0, 1]; at least one.
+        min_completion: Share of the asked clients whose upload must be accepted, in [0, 1].
+    """
+
+    participation: float
+    min_completion: float
+
+    def __post_init__(self) -> None:
+        fraction("participation", self.participation)
+        fraction("min_completion", self.min_completion)
+        if self.participation == 0:
+            raise ValueError("participation must be > 0, got 0")
+
+
+@final
+@dataclass
+class MethodStrategy(Strategy):
+    """Runs a method's server half.
+
+    Clients are chosen by number, from a stream of the round, and never by node: a node is a
+    worker, and its random id must not decide anything.
+
+    Attributes:
+        method: The method.
+        action: What its messages ask for.
+        rules: Who takes part.
+        task: What the server has; replaced by every aggregation.
+        asked: Client by node, in the last round.
+        failures: Reason by client, in the last round.
+    """
+
+    method: FederatedMethod
+    action: str
+    rules: Rules
+    task: ServerTask
+    asked: dict[int, int] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def summary(self) -> None:
+        """Logs what is run."""
+        logger.info("%s, %d clients", type(self.method).__name__, len(self.task.world.clients))
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Returns a message to each client of the round, in the order of the clients."""
+        del arrays, config  # the server's task holds both
+        nodes = sorted(grid.get_node_ids())
+        self.asked = {nodes[client]: client for client in self._chosen(server_round)}
+        sent = self.method.broadcast(self.task)
+        return [
+            Message(
+                RecordDict({**sent, "config": self._config(client, server_round)}),
+                dst_node_id=node,
+                message_type=f"train.{self.action}",
+            )
+            for node, client in self.asked.items()
+        ]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Checks the replies and aggregates those that pass.
+
+        Raises:
+            RoundFailedError: If fewer than ``min_completion`` of the asked clients pass.
+        """
+        self.failures = dict.fromkeys(self.asked.values(), "no reply")
+        uploads = [upload for reply in replies if (upload := self._accepted(reply)) is not None]
+        for client, reason in sorted(self.failures.items()):
+            logger.warning("round %d: client %d failed: %s", server_round, client, reason)
+        if len(uploads) < max(1.0, self.rules.min_completion * len(self.asked)):
+            reasons = "; ".join(f"client {c}: {why}" for c, why in sorted(self.failures.items()))
+            raise RoundFailedError(
+                f"min_completion must be reached, got {len(uploads)} of {len(self.asked)} clients "
+                f"in round {server_round}: {reasons}"
+            )
+        uploads.sort(key=lambda upload: upload.client)
+        self.task = self.method.aggregate(self.task, uploads)
+        return self.task.weights, MetricRecord({"failures": len(self.failures)})
+
+    def configure_evaluate(
+        self,
+        server_round: int,  # noqa: ARG002
+        arrays: ArrayRecord,  # noqa: ARG002
+        config: ConfigRecord,  # noqa: ARG002
+        grid: Grid,  # noqa: ARG002
+    ) -> Sequence[Message]:
+        """Returns nothing: the server scores the global network on its own test images."""
+        return []
+
+    def aggregate_evaluate(
+        self,
+        server_round: int,  # noqa: ARG002
+        replies: Iterable[Message],  # noqa: ARG002
+    ) -> MetricRecord | None:
+        """Returns nothing, as no client is asked."""
+        return None
+
+    def _chosen(self, server_round: int) -> list[int]:
+        clients = len(self.task.world.clients)
+        count = max(1, round(self.rules.participation * clients))
+        rng = derive(self.task.world.seed, "participants", server_round)
+        return sorted(torch.randperm(clients, generator=rng)[:count].tolist())
+
+    def _config(self, client: int, server_round: int) -> ConfigRecord:
+        return ConfigRecord(
+            {"client": client, "round": server_round, "experience": self.task.experience}
+        )
+
+    def _accepted(self, reply: Message) -> Upload | None:
+        client = self.asked.get(reply.metadata.src_node_id)
+        if client is None:
+            logger.warning("a reply from a node that was not asked is ignored")
+            return None
+        try:
+            upload = _upload(reply, client)
+            self.method.check(upload, self.task)
+        except BadUploadError as error:
+            self.failures[client] = str(error)
+            return None
+        del self.failures[client]
+        return upload
+
+
+def _upload(reply: Message, client: int) -> Upload:
+    if reply.has_error():
+        raise BadUploadError(reply.error.reason or f"Flower's error {reply.error.code}")
+    arrays, metrics = reply.content.get("arrays"), reply.content.get("metrics")
+    if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
+        raise BadUploadError(
+            f"a reply must hold arrays and metrics, got {', '.join(reply.content) or 'nothing'}"
+        )
+    examples = metrics.get("num-examples")
+    if not isinstance(examples, int) or examples < 1:
+        raise BadUploadError(f"num-examples must be a whole number >= 1, got {examples!r}")
+    return Upload(client, examples, arrays)

@@ -1,0 +1,1 @@
+"""Federated learning on streams: what each client remembers of its earlier classes."""

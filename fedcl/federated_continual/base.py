@@ -1,0 +1,26 @@
+"""What a federated continual method is: how clients learn an experience, and what is kept.
+
+Each experience is learnt in some rounds of one federated method, after which another one,
+if there is any, makes the memory. Both are ordinary federated methods, on the same grid.
+"""
+
+from abc import ABC, abstractmethod
+
+from fedcl.federated.base import FederatedMethod
+from fedcl.memory import Budget
+
+
+class FederatedContinualMethod(ABC):
+    """A federated continual method. Subclasses are final frozen dataclasses."""
+
+    @abstractmethod
+    def learning(self) -> FederatedMethod:
+        """Returns the method whose rounds learn one experience."""
+
+    @abstractmethod
+    def remembering(self) -> FederatedMethod | None:
+        """Returns the method whose one round ends an experience, or None."""
+
+    @abstractmethod
+    def memories(self, clients: int) -> tuple[int, Budget | None]:
+        """Returns how many memories there are among ``clients``, and what each may hold."""

@@ -1,0 +1,39 @@
+"""FedAvg on streams, nothing kept: every client trains on its current experience alone.
+
+References:
+    | Communication-Efficient Learning of Deep Networks from Decentralized Data
+    | (McMahan et al., AISTATS 2017), https://arxiv.org/abs/1602.05629
+
+Differences from the paper: the clients' data changes with the experience.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+from fedcl.federated.base import FederatedMethod
+from fedcl.federated_continual.base import FederatedContinualMethod
+from fedcl.memory import Budget
+
+
+@final
+@dataclass(frozen=True)
+class Forgetful(FederatedContinualMethod):
+    """No memory anywhere; the lower bound.
+
+    Attributes:
+        federated: How an experience is learnt.
+    """
+
+    federated: FederatedMethod
+
+    def learning(self) -> FederatedMethod:
+        """Returns the federated method as it is."""
+        return self.federated
+
+    def remembering(self) -> FederatedMethod | None:
+        """Returns None."""
+        return None
+
+    def memories(self, clients: int) -> tuple[int, Budget | None]:  # noqa: ARG002
+        """Returns no memory."""
+        return 0, None

@@ -1,0 +1,131 @@
+r"""Shared buffer: clients upload small sets, the server keeps them and sends them with the model.
+
+    1. The server broadcasts the global network and its memory. A client trains on its
+       experience; every batch is extended by as many images of that memory, which holds
+       other clients' earlier classes too. The server averages as in FedAvg.
+    2. After the last round of an experience each client makes a small set of it, by any
+       ``method=``, and uploads it once, as uint8. The server's memory learns the union:
+       each class keeps its share of the budget, made small by the same method.
+
+References:
+    | Towards Federated Continual Learning with exemplars condensed by clients:
+    | ECoral (2024), https://arxiv.org/abs/2412.18926, is the nearest published system
+    | Distilled Replay (Rosasco et al., 2021), https://arxiv.org/abs/2103.15851
+
+Differences from the papers: no generator and no distillation of logits; the memory is
+broadcast in every round, so a client that joins late needs nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import final
+
+from flwr.app import ArrayRecord
+
+from distill.condenser import Condenser, Task, condense, even_counts
+from distill.images import LabelledImages
+from distill.rng import derive, subseed
+from distill.training import Additions, Recipe, train
+from fedcl.federated.averaging import weighted_mean
+from fedcl.federated.base import MEMORY, MODEL, FederatedMethod, LocalTask, ServerTask, Upload
+from fedcl.federated_continual.base import FederatedContinualMethod
+from fedcl.memory import Budget, Memory
+from fedcl.wire import check_images, check_weights, pack_images, pack_weights, unpack_images
+
+
+@final
+@dataclass(frozen=True)
+class SharedBuffer(FederatedContinualMethod):
+    """One memory at the server.
+
+    Attributes:
+        rounds: Rounds for each experience, >= 1.
+        local: How a client trains in one round.
+        method: Makes the small sets, at the clients and at the server.
+        buffer: What the server may keep.
+    """
+
+    rounds: int
+    local: Recipe
+    method: Condenser
+    buffer: Budget
+
+    def learning(self) -> FederatedMethod:
+        """Returns averaging with replay from the broadcast memory."""
+        return _Learning(self.rounds, self.local)
+
+    def remembering(self) -> FederatedMethod:
+        """Returns the round in which clients upload small sets."""
+        return _Remembering(self.method, self.buffer)
+
+    def memories(self, clients: int) -> tuple[int, Budget | None]:  # noqa: ARG002
+        """Returns the server's memory."""
+        return 1, self.buffer
+
+
+@final
+@dataclass(frozen=True)
+class _Learning(FederatedMethod):
+    rounds: int
+    local: Recipe
+
+    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+        sent = {MODEL: server.weights}
+        if server.memory is not None:
+            sent[MEMORY] = pack_images(server.memory)
+        return sent
+
+    def local_update(self, task: LocalTask) -> ArrayRecord:
+        network = task.network()
+        rng = derive(task.world.seed, "client", task.client, "round", task.round)
+        replayed = None
+        if MEMORY in task.received:
+            replayed = unpack_images(task.received[MEMORY], task.world.normalisation)
+        train(network, task.data, self.local, rng, Additions(replayed=replayed))
+        return pack_weights(network)
+
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        check_weights(upload.arrays, server.weights)
+
+    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+        return replace(server, weights=weighted_mean(uploads))
+
+
+@final
+@dataclass(frozen=True)
+class _Remembering(FederatedMethod):
+    method: Condenser
+    buffer: Budget
+    rounds: int = field(default=1, init=False)
+
+    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:  # noqa: ARG002
+        return {}
+
+    def local_update(self, task: LocalTask) -> ArrayRecord:
+        seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
+        share = self._share(task.data)
+        wanted = Task(task.data, even_counts(task.data, share), task.world.normalisation, seed)
+        return pack_images(condense(self.method, wanted))
+
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        world = server.world
+        share = self.buffer.capacity(world.image_shape, world.num_classes) // world.num_classes
+        check_images(upload.arrays, world.image_shape, world.num_classes, share)
+
+    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+        world = server.world
+        union = LabelledImages.union(
+            [unpack_images(upload.arrays, world.normalisation) for upload in uploads]
+        )
+        seed = subseed(world.seed, "server memory", server.experience)
+        memory = _held(server, self.buffer).learn(union, self.method, seed)
+        return replace(server, memory=memory.as_set())
+
+    def _share(self, data: LabelledImages) -> int:
+        return self.buffer.capacity(data.image_shape, data.num_classes) // data.num_classes
+
+
+def _held(server: ServerTask, budget: Budget) -> Memory:
+    world = server.world
+    memory = Memory.empty(budget, world.image_shape, world.num_classes, world.normalisation)
+    return memory if server.memory is None else memory.holding(server.memory.data)

@@ -1,0 +1,90 @@
+"""Runs are grouped by everything but the seed and named by what tells them apart."""
+
+import numpy as np
+import pytest
+
+from experiments.reporting.arms import group, shared_tags
+
+
+def test_runs_that_differ_in_the_seed_only_are_one_arm(three):
+    (arm,) = group(three(accuracy=[0.5, 0.6, 0.7]))
+    assert [r.seed for r in arm.runs] == [0, 1, 2]
+    assert arm.label == "dm"
+
+
+@pytest.mark.parametrize("key", ["output", "data_root", "threads", "device"])
+def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
+    assert len(group([run(seed=0, config={key: "a"}), run(seed=1, config={key: "b"})])) == 1
+
+
+def test_runs_that_differ_in_a_setting_are_two_arms_named_by_it(run):
+    arms = group(
+        [run(config={"ipc": 1}), run(config={"ipc": 10}), run("random", config={"ipc": 10})]
+    )
+    assert sorted(arm.label for arm in arms) == ["dm · ipc 1", "dm · ipc 10", "random · ipc 10"]
+
+
+def test_settings_that_follow_from_the_method_stay_out_of_labels(run):
+    steps = {"dm": 300, "random": 0}
+    arms = group([run(name, config={"method": {"steps": n}}) for name, n in steps.items()])
+    assert sorted(arm.label for arm in arms) == ["dm", "random"]
+
+
+def test_any_setting_that_alone_tells_two_arms_apart_is_named(run):
+    arms = group([run(config={"method": {"lr": lr}}) for lr in (0.1, 1.0)])
+    assert sorted(arm.label for arm in arms) == ["dm · lr 0.1", "dm · lr 1"]
+
+
+def test_bounds_keep_their_plain_name(run):
+    naive = run("naive", "continual")
+    others = [run("replay-dm", "continual", config={"buffer": {"images": n}}) for n in (20, 50)]
+    labels = sorted(arm.label for arm in group([naive, *others]))
+    assert labels == ["naive", "replay-dm · 20 images", "replay-dm · 50 images"]
+
+
+def test_of_two_runs_of_one_seed_the_later_counts(run):
+    early = run(started="2026-11-24T04:00:00Z", metrics={"accuracy": 0.1})
+    late = run(started="2026-11-24T05:00:00Z", metrics={"accuracy": 0.2})
+    (arm,) = group([late, early])
+    assert arm.values("accuracy") == {0: 0.2}
+
+
+def test_matrices_are_averaged_with_null_as_nan(run):
+    matrices = [[[0.5, None], [0.25, 1.0]], [[1.0, None], [0.75, 0.5]]]
+    runs = [run(seed=i, metrics={"accuracy_matrix": m}) for i, m in enumerate(matrices)]
+    (arm,) = group(runs)
+    np.testing.assert_equal(arm.mean_matrix("accuracy_matrix"), [[0.75, np.nan], [0.5, 0.75]])
+
+
+def test_one_shot_runs_of_several_sizes_are_arms_of_their_own(run):
+    arms = group([run("one_shot-dm", "federated", config={"ipc": n}) for n in (1, 5, 10)])
+    labels = [f"one_shot-dm · ipc {n}" for n in (1, 10, 5)]
+    assert sorted(arm.label for arm in arms) == labels
+
+
+def test_what_keeps_no_memory_is_a_bound_on_a_stream_only(run):
+    (alone,) = group([run("fedavg", "federated")])
+    (stream,) = group([run("fedavg", "federated_continual")])
+    assert (alone.bound, stream.bound) == (False, True)
+
+
+def test_networks_are_named_where_they_differ_and_shared_otherwise(run):
+    def on(name, network):
+        return run(name, config={"network": {"_target_": f"distill.networks.{network}"}})
+
+    apart = group([on("dm", "MLP"), on("dm", "ConvNet")])
+    assert sorted(arm.label for arm in apart) == ["dm · convnet", "dm · mlp"]
+    assert shared_tags(apart) == []
+    assert shared_tags(group([on("dm", "MLP"), on("random", "MLP")])) == ["mlp"]
+
+
+def test_arms_that_nothing_shown_tells_apart_are_coped_with(run):
+    targets = ("a.Pixels", "b.Pixels")
+    arms = group([run(config={"method": {"_target_": target}}) for target in targets])
+    assert [arm.label for arm in arms] == ["dm · pixels", "dm · pixels"]
+
+
+def test_a_word_is_an_arms_if_all_its_runs_have_it(run):
+    (same,) = group([run(seed=i, metrics={"origin": "real"}) for i in range(2)])
+    (both,) = group([run(seed=i, metrics={"origin": x}) for i, x in enumerate(["real", "noise"])])
+    assert (same.word("origin"), both.word("origin")) == ("real", None)

@@ -1,0 +1,115 @@
+"""The summary's numbers are those worked by hand, and bold is told among rivals only."""
+
+import pytest
+
+from experiments.reporting.summaries import not_shown, summary, transfer
+from experiments.reporting.tables import Table
+from fedcl.statistics import Interval
+
+# The 0.975 quantile of Student's t with two degrees of freedom; for values m - d, m, m + d the
+# standard deviation is d, so the half width is T2 * d / sqrt(3).
+T2 = 4.302652729911275
+
+
+def rows_of(table: Table) -> list[dict[str, object]]:
+    keys = [column.key for column in table.columns]
+    return [dict(zip(keys, row, strict=True)) for row in table.rows]
+
+
+def test_failed_runs_take_no_part(run, three, section):
+    failed = run(seed=3, status="failed", error="why", metrics={"accuracy": 0.1})
+    found = section(*three(accuracy=[0.5, 0.6, 0.7]), failed)
+    assert found.arms[0].interval("accuracy").count == 3
+
+
+def test_summary_holds_means_and_intervals_best_first(three, section):
+    # dm: mean 0.6, d = 0.1; random: mean 0.5, d = 0.02.
+    found = section(
+        *three("random", accuracy=[0.48, 0.5, 0.52], storage_bytes=[650] * 3),
+        *three("dm", accuracy=[0.5, 0.6, 0.7], storage_bytes=[650] * 3),
+    )
+    table = summary(found)
+    first, second = rows_of(table)
+    assert (first["arm"], first["seeds"], second["arm"]) == ("dm", 3.0, "random")
+    assert first["accuracy"].mean == pytest.approx(0.6)
+    assert first["accuracy"].half_width == pytest.approx(T2 * 0.1 / 3**0.5)
+    assert second["accuracy"].half_width == pytest.approx(T2 * 0.02 / 3**0.5)
+    assert table.best == {(0, 2)}
+    assert "| dm | 3 | **60.0 ± 24.8** | 650 B |" in table.markdown()
+
+
+def test_gain_is_paired_within_a_run(three, section):
+    # Differences 0.1, 0.2, 0.3: mean 0.2, d = 0.1, though the accuracies themselves are equal.
+    found = section(*three(accuracy=[0.8, 0.8, 0.8], random_accuracy=[0.7, 0.6, 0.5]))
+    (row,) = rows_of(summary(found))
+    assert row["gain"].mean == pytest.approx(0.2)
+    assert row["gain"].half_width == pytest.approx(T2 * 0.1 / 3**0.5)
+
+
+def test_best_is_told_for_each_budget_and_bounds_take_no_part(run, section):
+    def arm(name, images, accuracy, forgetting):
+        metrics = {"average_accuracy": accuracy, "average_forgetting": forgetting}
+        metrics["buffer_bytes"] = 65 * images
+        return run(name, "continual", config={"buffer": {"images": images}}, metrics=metrics)
+
+    found = section(
+        arm("joint", 0, 0.99, 0),
+        arm("a", 50, 0.8, 0.2),
+        arm("b", 50, 0.7, 0.1),
+        arm("a", 20, 0.6, 0.3),
+        arm("b", 20, 0.5, 0.4),
+    )
+    # Rows: joint, a 50, b 50, a 20, b 20; columns: arm, seeds, accuracy, forgetting.
+    assert summary(found).best == {(1, 2), (3, 2), (2, 3), (3, 3)}
+
+
+def test_fewer_than_three_seeds_say_so(run, three, section):
+    found = section(*three("dm", accuracy=[0.5] * 3), run("dc", metrics={"accuracy": 0.4}))
+    assert summary(found).notes[-1].endswith("single looks: dc.")
+    assert "Fewer" not in "".join(summary(section(*three(accuracy=[0.5] * 3))).notes)
+
+
+def test_one_seed_has_a_mean_and_no_interval(run, section):
+    found = section(run(metrics={"accuracy": 0.4}))
+    assert rows_of(summary(found))[0]["accuracy"] == Interval(0.4, None, 1)
+    assert "| dm | 1 | 40.0 |" in summary(found).markdown()
+
+
+def test_transfer_table_leaves_out_what_no_run_recorded(run, section):
+    found = section(run("naive", "federated_continual", metrics={"average_forgetting": 0.25}))
+    assert [column.key for column in transfer(found).columns] == [
+        "arm",
+        "seeds",
+        "average_forgetting",
+    ]
+
+
+def test_metrics_that_no_table_reads_are_named(run):
+    assert not_shown([run(metrics={"accuracy": 0.5, "colour": 1})]) == ["colour"]
+
+
+def test_equal_images_at_unequal_bytes_are_no_rivals(run, section):
+    # Three clients with a buffer each hold three times what one shared buffer holds.
+    buffer = {"buffer": {"images": 20}}
+    found = section(
+        run(
+            "a",
+            "federated_continual",
+            0,
+            buffer,
+            metrics={"average_accuracy": 0.8, "buffer_bytes": 1300},
+        ),
+        run(
+            "b",
+            "federated_continual",
+            0,
+            buffer,
+            metrics={"average_accuracy": 0.5, "buffer_bytes": 3900},
+        ),
+    )
+    assert summary(found).best == frozenset()
+
+
+def test_origin_is_told_as_a_word(run, section):
+    (row,) = rows_of(summary(section(run(metrics={"accuracy": 0.5, "origin": "real"}))))
+    assert row["origin"] == "real"

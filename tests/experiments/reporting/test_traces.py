@@ -1,0 +1,76 @@
+"""Traces hold the records' numbers."""
+
+import numpy as np
+
+from experiments.reporting.arms import group
+from experiments.reporting.charts import Trace
+from experiments.reporting.styles import Palette, Style
+from experiments.reporting.traces import apart, curve, over_rounds, over_stored, positions
+
+RED = Style("#ff0000", 0, 0)
+
+
+def trace(x, label="a") -> Trace:
+    x = np.array(x, dtype=float)
+    return Trace(label, RED, x, 0.5 + 0 * x, 0 * x)
+
+
+def test_curve_is_the_mean_over_seeds_at_the_cumulative_bytes(rounds):
+    accuracies = [[0.25, 0.5], [0.5, 0.75], [0.75, 1.0]]
+    (arm,) = group([rounds("fedavg", a, seed=i) for i, a in enumerate(accuracies)])
+    line = curve(arm, RED, in_bytes=True)
+    np.testing.assert_allclose(line.x, [150, 300])
+    np.testing.assert_allclose(line.mean, [0.5, 0.75])
+    # Three values 0.25 apart: s = 0.25, half width = t(0.975, 2) * s / sqrt 3.
+    np.testing.assert_allclose(line.half, [4.302653 * 0.25 / 3**0.5] * 2, rtol=1e-6)
+
+
+def test_curve_of_two_seeds_has_no_band(rounds):
+    (arm,) = group([rounds("fedavg", [0.25, 0.5], seed=0), rounds("fedavg", [0.75, 1.0], seed=1)])
+    np.testing.assert_array_equal(curve(arm, RED, in_bytes=True).half, [0, 0])
+
+
+def test_curve_over_rounds_starts_at_the_recorded_round(rounds):
+    (arm,) = group([rounds("fedavg", [0.25, 0.5, 0.75], first=0)])
+    np.testing.assert_array_equal(curve(arm, RED, in_bytes=False).x, [0, 1, 2])
+
+
+def test_rounds_of_an_experience_share_its_length(run):
+    # Two rounds in experience 0, four in experience 1.
+    history = [{"experience": e, "accuracy": 0.5} for e in (0, 0, 1, 1, 1, 1)]
+    found = run("fedavg", "federated_continual", history=history)
+    np.testing.assert_array_equal(positions(found), [0.5, 1, 1.25, 1.5, 1.75, 2])
+
+
+def test_seeds_of_unequal_length_are_cut_to_the_shortest(rounds):
+    (arm,) = group([rounds("fedavg", [0.1, 0.2, 0.3]), rounds("fedavg", [0.3, 0.4], seed=1)])
+    assert len(curve(arm, RED, in_bytes=False).x) == 2
+
+
+def test_one_shot_arms_are_points_prolonged_by_a_level(rounds, section):
+    found = section(rounds("fedavg", [0.25, 0.5]), rounds("one_shot-dm", [0.75]))
+    chart = over_rounds(found, Palette.of([]), in_bytes=True)
+    lines, points = [t for t in chart.traces if t.band], [t for t in chart.traces if not t.band]
+    assert [t.label for t in lines] == ["fedavg"]
+    assert [(t.label, t.x[0], t.mean[0]) for t in points] == [("one_shot-dm", 150.0, 0.75)]
+    assert [(level.label, level.value) for level in chart.levels] == [("", 0.75)]
+
+
+def test_bounds_are_levels_and_budgets_are_joined(run, section):
+    def arm(name, images, accuracy):
+        metrics = {"average_accuracy": accuracy, "buffer_bytes": 65 * images}
+        return run(name, "continual", config={"buffer": {"images": images}}, metrics=metrics)
+
+    found = section(arm("naive", 0, 0.2), arm("replay-dm", 50, 0.75), arm("replay-dm", 20, 0.5))
+    chart = over_stored(found, Palette.of([]), "buffer_bytes", "average_accuracy")
+    (only,) = chart.traces
+    assert only.label == "replay-dm"
+    np.testing.assert_array_equal(only.x, [1300, 3250])
+    np.testing.assert_array_equal(only.mean, [0.5, 0.75])
+    assert [(level.label, level.value) for level in chart.levels] == [("naive", 0.2)]
+
+
+def test_points_at_equal_positions_are_set_apart_and_others_stay():
+    first, second = apart([trace([100.0]), trace([100.0])])
+    assert first.x[0] < 100 < second.x[0] < 110
+    assert [t.x[0] for t in apart([trace([100.0]), trace([200.0])])] == [100.0, 200.0]
