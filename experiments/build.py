@@ -13,8 +13,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, final
 
 from hydra import compose, initialize_config_dir
@@ -25,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import CommandError
+from experiments.listing import config_folder, known
 from experiments.scenarios.base import Scenario
 
 SCENARIOS = ("distillation", "federated", "continual", "federated_continual")
@@ -55,13 +54,6 @@ class Plan:
     config: Mapping[str, Any]
     config_hash: str
     settings: Mapping[str, Any]
-
-
-@cache
-def config_folder() -> Path:
-    """Returns the folder of YAML groups: beside this file in a wheel, else the checkout's."""
-    packaged = Path(__file__).parent / "configs"
-    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "configs"
 
 
 def plan(kind: str, overrides: Sequence[str]) -> Plan:
@@ -151,8 +143,8 @@ def _used_keys(raw: Mapping[str, Any], fields: Sequence[str]) -> set[str]:
 
 def _refuse_missing(raw: Mapping[str, Any], used: set[str]) -> None:
     for key in sorted(used - set(raw)):
-        known = ", ".join(sorted(file.stem for file in (config_folder() / key).glob("*.yaml")))
-        raise CommandError(f"{key} must be given, as {key}=NAME; known: {known}")
+        names = ", ".join(known(key))
+        raise CommandError(f"{key} must be given, as {key}=NAME; known: {names}")
 
 
 def _refuse_unused(used: set[str], overrides: Sequence[str], choices: Mapping[str, Any]) -> None:

@@ -25,9 +25,7 @@ QUIET = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status: 0 completed, 1 failed, 2 wrong command."""
     words = list(sys.argv[1:] if argv is None else argv)
-    os.environ |= {key: os.environ.get(key, value) for key, value in QUIET.items()}
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    quiet()
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0 if words else 2
@@ -38,6 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_verb_help(verb))
         return 0
     return _dispatch(verb, rest)
+
+
+def quiet() -> None:
+    """Sends this process's log to stderr, and keeps Flower and Ray from calling home."""
+    os.environ |= {key: os.environ.get(key, value) for key, value in QUIET.items()}
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 def _dispatch(verb: str, rest: list[str]) -> int:

@@ -45,7 +45,7 @@ def _understood(words: Sequence[str]) -> tuple[list[Path], Path]:
             folders.append(Path(word))
     if not folders:
         raise CommandError("report must be given a run or a folder of runs, got none")
-    if len(outs) > 1 or False:
+    if len(outs) > 1 or Path() in outs:
         shown = " ".join(str(out) for out in outs) if len(outs) > 1 else "none"
         raise CommandError(f"--out must be followed by one folder, got {shown}")
     return folders, outs[0] if outs else Path("reports") / folders[0].resolve().name

@@ -24,10 +24,16 @@ logger = logging.getLogger(__name__)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def run(kind: str, overrides: list[str], command: str) -> Path:
+def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path:
     """Runs what the words describe, or goes on with it, and returns its folder.
 
     A run that completed before is not repeated.
+
+    Args:
+        kind: The scenario.
+        overrides: Hydra's words.
+        command: The whole command, for the record.
+        bar: Whether to show a bar, where there is a terminal.
 
     Raises:
         CommandError: If the words are wrong or don't fit the data; no folder is left.
@@ -45,7 +51,7 @@ def run(kind: str, overrides: list[str], command: str) -> Path:
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
     with torch.device(device):
-        _recorded(planned, ready, folder, command)
+        _recorded(planned, ready, folder, command, bar)
     return folder.path
 
 
@@ -95,7 +101,7 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _recorded(planned: Plan, ready: Run, folder: RunFolder, command: str) -> None:
+def _recorded(planned: Plan, ready: Run, folder: RunFolder, command: str, bar: bool) -> None:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     record: dict[str, Any] = {
         "scenario": planned.kind,
@@ -113,7 +119,7 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, command: str) -> Non
     }
     try:
         folder.begin(planned.config)
-        outcome = _driven(ready, folder)
+        outcome = _driven(ready, folder, bar)
         folder.write_images(outcome.synthetic, outcome.real)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
@@ -130,20 +136,20 @@ def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict
     folder.write_record({**record, **cost, "history": [], **result})
 
 
-def _driven(ready: Run, folder: RunFolder) -> Outcome:
+def _driven(ready: Run, folder: RunFolder, bar: bool) -> Outcome:
     """Takes all steps under one bar, which shows on a terminal only."""
     steps = ready.steps(folder)
     signal.signal(signal.SIGTERM, _interrupted)
-    with tqdm(disable=None, leave=False) as bar:
+    with tqdm(disable=None if bar else True, leave=False) as shown:
         while True:
             try:
                 progress = next(steps)
             except StopIteration as end:
                 outcome: Outcome = end.value
                 return outcome
-            bar.total, bar.n = progress.total, progress.done
-            bar.set_description(progress.text, refresh=False)
-            bar.update(0)
+            shown.total, shown.n = progress.total, progress.done
+            shown.set_description(progress.text, refresh=False)
+            shown.refresh()
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:

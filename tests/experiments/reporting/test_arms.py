@@ -17,6 +17,11 @@ def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
     assert len(group([run(seed=0, config={key: "a"}), run(seed=1, config={key: "b"})])) == 1
 
 
+def test_numbers_that_are_equal_are_one_setting(run):
+    alphas = ((0, 1), (1, 1.0))
+    assert len(group([run(seed=i, config={"alpha": alpha}) for i, alpha in alphas])) == 1
+
+
 def test_runs_that_differ_in_a_setting_are_two_arms_named_by_it(run):
     arms = group(
         [run(config={"ipc": 1}), run(config={"ipc": 10}), run("random", config={"ipc": 10})]

@@ -38,7 +38,3 @@ def test_what_follows_from_recorded_numbers_is_a_metric_too(run):
     found = run(metrics=metrics | {"random_accuracy": 0.5}).metrics
     assert (found["bytes_total"], found["raw_ratio"], found["gain"]) == (50, 0.25, 0.25)
     assert "stored_share" not in found
-
-
-def test_numbers_that_are_equal_are_equal_settings(run):
-    assert run(config={"alpha": 1}).settings == run(config={"alpha": 1.0}).settings

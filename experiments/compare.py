@@ -1,0 +1,122 @@
+"""A comparison: arms x seeds, side by side in worker processes, then one report.
+
+``configs/comparison/NAME.yaml`` holds a title, the seeds, and the arms: each is a command
+line without ``fedcl``, in which comma-separated values stand for one arm each. A worker
+has one thread, so that the numbers don't depend on how many work at once.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+from tqdm import tqdm
+
+from experiments.build import plan, swept
+from experiments.cli import KINDS
+from experiments.errors import CommandError, RunFailedError
+from experiments.listing import config_folder, known
+from experiments.report import write_report
+
+OWN_KEYS = ("seeds", "jobs", "report")
+
+
+@final
+@dataclass(frozen=True)
+class Arm:
+    """One run of a comparison: a verb and its words, the seed among them."""
+
+    verb: str
+    words: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """The scenario."""
+        return KINDS.get(self.verb, self.verb)
+
+    @property
+    def command(self) -> str:
+        """The command that makes this run alone."""
+        return " ".join(["fedcl", self.verb, *self.words])
+
+
+def compare(words: Sequence[str]) -> Path:
+    """Runs what isn't finished of a comparison and returns the path of its report.
+
+    Args:
+        words: The name; then ``seeds=``, ``jobs=`` and ``report=``, and overrides that every
+            arm takes.
+
+    Raises:
+        CommandError: If the comparison or any arm is wrong, before anything runs.
+        RunFailedError: After the report is written, if any run failed.
+    """
+    if not words or words[0] not in known("comparison"):
+        name = repr(words[0]) if words else "nothing"
+        raise CommandError(f"unknown comparison {name}; known: {', '.join(known('comparison'))}")
+    own = dict(word.split("=", 1) for word in words[1:] if word.split("=")[0] in OWN_KEYS)
+    shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
+    content = yaml.safe_load((config_folder() / "comparison" / f"{words[0]}.yaml").read_text())
+    seeds = _numbers("seeds", own["seeds"]) if "seeds" in own else list(content["seeds"])
+    jobs = _numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0]
+    arms = list(_arms(content, seeds, shared))
+    for arm in arms[: len(arms) // len(seeds)]:
+        plan(arm.kind, arm.words)
+    folders, failures = _run_all(arms, jobs)
+    report = Path(own.get("report", f"reports/{words[0]}"))
+    page = write_report(folders, report, str(content["title"])) if folders else report
+    if failures:
+        raise RunFailedError(f"{len(failures)} of {len(arms)}: {'; '.join(failures)}")
+    return page
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise CommandError(f"{name} must be whole numbers, as {name}=0,1,2, got {text!r}")
+    return [int(part) for part in parts]
+
+
+def _arms(content: Mapping[str, Any], seeds: Sequence[int], shared: Sequence[str]) -> Iterator[Arm]:
+    """Yields all arms of the first seed, then all of the next, so that any cut is balanced."""
+    for seed in seeds:
+        for line in content["arms"]:
+            verb, *words = line.split()
+            for combination in swept([*words, *shared, "threads=1", f"seed={seed}"]):
+                yield Arm(verb, tuple(combination))
+
+
+def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
+    folders: list[Path] = []
+    failures: list[str] = []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context) as pool:
+        waiting: dict[Future[tuple[Path | None, str]], Arm] = {
+            pool.submit(_run_one, arm): arm for arm in arms
+        }
+        try:
+            for done in tqdm(as_completed(waiting), "runs", len(arms), disable=None):
+                folder, reason = done.result()
+                if folder is None:
+                    failures.append(f"{waiting[done].command}: {reason}")
+                else:
+                    folders.append(folder)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sorted(folders), failures
+
+
+def _run_one(arm: Arm) -> tuple[Path | None, str]:
+    from experiments.cli import quiet
+    from experiments.run import run
+
+    quiet()
+    try:
+        return run(arm.kind, list(arm.words), arm.command, bar=False), ""
+    except (CommandError, RunFailedError) as error:
+        return None, str(error)
