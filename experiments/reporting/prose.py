@@ -45,7 +45,8 @@ def finding(section: Section) -> str:
     kind = "by rounds and in one shot" if federated else "at each budget"
     where = f" {kind}" if len(shown) > 1 else " of all" if len(best) > 1 else ""
     told = "; ".join(_told(section, arm) for arm in shown)
-    arms = ", ".join([_count(len(section.arms), "arm"), *shared_tags(section.arms)])
+    tags = ", ".join(shared_tags(section.arms))
+    arms = _count(len(section.arms), "arm") + (f", all with {tags}" if tags else "")
     return f"{arms}. The best{where}: {told}."
 
 
