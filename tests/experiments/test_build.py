@@ -1,0 +1,115 @@
+"""Every YAML composes and builds; a wrong word gets one line and leaves nothing."""
+
+import pytest
+import yaml
+
+from experiments.build import plan, swept
+from experiments.cli import KINDS, main
+from experiments.listing import config_folder, known
+
+NEEDED = {
+    "distillation": ["method=random"],
+    "federated": ["federated=fedavg"],
+    "continual": ["continual=naive"],
+    "federated_continual": ["federated_continual=fedavg"],
+}
+WITH = {
+    "federated/one_shot": ["method=random"],
+    "continual/replay": ["method=random", "buffer.images=20"],
+    "federated_continual/local_replay": ["method=random", "buffer.images=20"],
+    "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],
+}
+GROUPS = {
+    "distillation": ["dataset", "method", "network", "evaluation"],
+    "federated": ["federated", "partition", "training"],
+    "continual": ["continual", "stream"],
+    "federated_continual": ["federated_continual"],
+}
+CHOICES = [
+    (kind, group, name) for kind in GROUPS for group in GROUPS[kind] for name in known(group)
+]
+PARTS = [
+    (part, name)
+    for part in ("objective", "parameterisation", "start", "augmentation")
+    for name in known(part)
+]
+
+
+@pytest.mark.parametrize(("kind", "group", "name"), CHOICES, ids=lambda value: value)
+def test_every_choice_builds(kind, group, name):
+    words = [word for word in NEEDED[kind] if not word.startswith(f"{group}=")]
+    words += [f"{group}={name}", *WITH.get(f"{group}/{name}", [])]
+    if (group, name) == ("training", "local"):
+        words.append("federated.rounds=2")
+    if (group, name) == ("dataset", "npz"):
+        words.append("dataset.path=nowhere.npz")
+    assert plan(kind, words).kind == kind
+
+
+@pytest.mark.parametrize(("part", "name"), PARTS, ids=lambda value: value)
+def test_every_part_of_a_method_builds(part, name):
+    assert plan("distillation", ["method=dm", f"{part}={name}"]).name == "dm"
+
+
+@pytest.mark.parametrize("name", known("comparison"))
+def test_every_arm_of_a_comparison_builds(name):
+    content = yaml.safe_load((config_folder() / "comparison" / f"{name}.yaml").read_text())
+    for line in content["arms"]:
+        verb, *words = line.split()
+        for combination in swept(words):
+            plan(KINDS.get(verb, verb), combination)
+
+
+def test_hash_changes_with_what_decides_the_numbers_only():
+    first = plan("distillation", ["method=random"]).config_hash
+    assert first == plan("distillation", ["method=random", "output=elsewhere"]).config_hash
+    assert first != plan("distillation", ["method=random", "seed=1"]).config_hash
+    assert first != plan("distillation", ["method=random", "network.width=8"]).config_hash
+
+
+def test_a_sweep_is_every_combination():
+    assert swept(["a=1,2", "b=x"]) == [["a=1", "b=x"], ["a=2", "b=x"]]
+
+
+WRONG = {
+    "distill method=dmm": "dm herding kcenter kmeans random",
+    "distill method=random dataset=nope": "digits",
+    "distill": "method must be given, as method=NAME; known: dm",
+    "distill method=random ipc=0": "ipc must be >= 1, got 0",
+    "distill method=random ipc=x": "ipc must be a whole number, got 'x'",
+    "distill method=random objective=distribution": "objective must be left out with method=random",
+    "federated federated=fedavg partition=nope": "dirichlet iid shards",
+    "federated federated=fedavg clients=0": "clients must be >= 1, got 0",
+    "federated federated=fedavg clients=2000": "clients must be <= 1437",
+    "federated federated=fedavg partition.alpha=-1": "partition.alpha must be > 0, got -1",
+    "federated federated=fedavg method=dm": "method must be left out with federated=fedavg",
+    "continual continual=replay method=random buffer.images=3": "got 3 images (buffer.images=3)",
+    "continual continual=replay method=random buffer.images=9 buffer.bytes=9": "exactly one of",
+    "compare nope": "unknown comparison 'nope'; known: demo",
+    "dance": "unknown verb 'dance'; known: distill",
+    "list nope": "unknown kind 'nope'; known:",
+    "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu",
+}
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_wrong_command_gets_one_line_and_status_2(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    line = capsys.readouterr().err.strip()
+    assert WRONG[command] in line
+    assert "\n" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_data_says_what_was_looked_for_and_both_remedies(tmp_path, capsys, monkeypatch):
+    def no_network(*_args, **_kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    command = f"distill method=random dataset=fashion_mnist data_root={tmp_path / 'data'}"
+    assert main([*command.split(), f"output={tmp_path / 'runs'}"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    for part in ("fashion_mnist.npz", str(tmp_path / "data"), "x_train", "network"):
+        assert part in line
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,129 @@
+"""Equal seeds give equal records, and a killed run ends with the numbers of an unbroken one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.build import plan
+from experiments.cli import main
+from experiments.record import RunFolder
+from experiments.run import run
+
+COMMANDS = {
+    "distill": (
+        "distillation",
+        (
+            "method=dm method.iterations=4 ipc=2 network=mlp evaluation.networks=2 "
+            "evaluation.recipe.epochs=3"
+        ),
+    ),
+    "federated": ("federated", "federated=fedavg rounds=3 clients=3 network=mlp"),
+    "continual": (
+        "continual",
+        (
+            "continual=replay method=kmeans buffer.images=20 network=mlp training.epochs=1 "
+            "stream.experiences=3"
+        ),
+    ),
+    "federated-continual": (
+        "federated_continual",
+        (
+            "federated_continual=local_replay method=random buffer.images=20 rounds=1 clients=2 "
+            "network=mlp stream.experiences=2"
+        ),
+    ),
+    "shared": (
+        "federated_continual",
+        (
+            "federated_continual=shared_buffer method=random buffer.images=20 rounds=1 clients=2 "
+            "network=mlp stream.experiences=2"
+        ),
+    ),
+}
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "record.json").read_text())
+
+
+def numbers(value):
+    """Returns a record's metrics and history without what measures time."""
+    if isinstance(value, dict):
+        return {k: numbers(v) for k, v in value.items() if "seconds" not in k}
+    return [numbers(inner) for inner in value] if isinstance(value, list) else value
+
+
+def measured(folder: Path):
+    record = record_of(folder)
+    assert record["status"] == "completed"
+    return numbers({"metrics": record["metrics"], "history": record["history"]})
+
+
+def words_of(case: str, output: Path) -> tuple[str, list[str]]:
+    kind, words = COMMANDS[case]
+    return kind, [*words.split(), "threads=1", f"output={output}"]
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_the_same_seed_gives_the_same_record(case, tmp_path):
+    first, second = (run(*words_of(case, tmp_path / name), command="test") for name in ("a", "b"))
+    assert measured(first) == measured(second)
+    assert not (first / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_killed_run_resumes_to_the_same_numbers(case, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.scenarios.distillation.CHECKPOINT_SECONDS", 0.0)
+    unbroken = run(*words_of(case, tmp_path / "whole"), command="test")
+    kind, words = words_of(case, tmp_path / "killed")
+    planned = plan(kind, words)
+    folder = RunFolder(tmp_path / "killed" / kind / planned.name / planned.config_hash)
+    folder.begin(planned.config)
+    steps = planned.scenario.prepare().steps(folder)
+    next(steps)
+    next(steps)  # what was done after the checkpoint is lost
+    steps.close()
+    assert not folder.completed()
+    assert folder.load_checkpoint() is not None
+    assert measured(run(kind, words, command="test")) == measured(unbroken)
+
+
+def test_a_completed_run_is_not_repeated(tmp_path):
+    kind, words = words_of("federated", tmp_path)
+    first = record_of(run(kind, words, command="test"))["started"]
+    assert record_of(run(kind, words, command="test"))["started"] == first
+
+
+def test_a_failing_run_says_so_in_its_record_and_status(tmp_path, capsys):
+    words = "distill method=dm method.learning_rate=1e38 method.iterations=9 ipc=1 network=mlp"
+    words += f" parameterisation.clip=false threads=1 output={tmp_path}"
+    assert main(words.split()) == 1
+    assert "lower method.learning_rate" in capsys.readouterr().err
+    (file,) = tmp_path.rglob("record.json")
+    record = json.loads(file.read_text())
+    assert record["status"] == "failed"
+    assert "the loss must stay finite" in record["error"]
+
+
+def test_a_full_disk_leaves_no_record_that_says_completed(tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    kind, words = words_of("distill", tmp_path)
+    monkeypatch.setattr("experiments.record.save_file", full)
+    monkeypatch.setattr("distill.synthetic.save_file", full)
+    with pytest.raises(RuntimeError, match="No space left"):
+        run(kind, words, command="test")
+    (file,) = tmp_path.rglob("record.json")
+    assert json.loads(file.read_text())["status"] == "failed"
+
+
+def test_federated_run_writes_a_line_for_each_client_and_round(tmp_path):
+    folder = run(*words_of("federated", tmp_path), command="test")
+    rows = [json.loads(line) for line in (folder / "clients.jsonl").read_text().splitlines()]
+    assert [(row["round"], row["client"]) for row in rows] == [
+        (number, client) for number in (1, 2, 3) for client in (0, 1, 2)
+    ]
+    metrics = record_of(folder)["metrics"]
+    assert sum(row["bytes_up"] for row in rows) == metrics["bytes_up"]
