@@ -8,7 +8,7 @@ from distill.rng import derive, global_stream, subseed
 
 def test_subseed_is_the_start_of_a_digest():
     # printf '7/str:client/int:3' | sha256sum begins 2c46ac8ec95ae2bf; without the last bit:
-    assert subseed(7, "client", 3) == 0x2c46ac8ec95ae2bf >> 1
+    assert subseed(7, "client", 3) == 0x2C46AC8EC95AE2BF >> 1
 
 
 def test_subseeds_are_what_torch_takes_as_seeds():
