@@ -43,7 +43,7 @@ def test_quantising_inverts_normalising_on_every_grey_level():
 
 
 def test_quantising_rounds_to_the_nearest_level():
-    # -2 + .6 / 255 / .25 is 0.6 of a level above black, and 0.4 of one below level 1.
+    # a grey level is 1 / 255 / .25 = 1 / 63.75 wide: .4 and .6 of one above black
     level = torch.tensor([-2 + 0.4 / 63.75, -2 + 0.6 / 63.75]).view(2, 1, 1, 1)
     assert HALF.quantise(level).flatten().tolist() == [0, 1]
 
