@@ -33,7 +33,7 @@ def positions(small: LabelledImages, real: LabelledImages) -> list[int]:
 
 
 def column(*values: float) -> Tensor:
-    return torch.tensor(values).view(-1, 1)
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1)
 
 
 def naive_herding(features: Tensor, count: int) -> list[int]:
@@ -88,7 +88,7 @@ def test_herding_takes_each_of_equal_images_once():
 
 
 def test_centroids_of_two_clusters_are_their_means():
-    # (0 + 2) / 2 and (100 + 101 + 105) / 3
+    # means: 2 / 2 = 1 and 306 / 3 = 102
     found = centroids(column(0, 100, 2, 101, 105), 2, 0)
     torch.testing.assert_close(found.sort(0).values, column(1, 102))
     assert found.dtype == torch.float32

@@ -1,134 +1,450 @@
-"""Distilling is exact, repeatable, resumable, and takes any classes and sizes."""
+"""Distilling follows the objective's gradient, and its bytes depend on task and seed alone."""
 
-from dataclasses import replace
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, final
 
 import pytest
 import torch
+from torch import Tensor
 
 from distill.augment import Augmentation
-from distill.condenser import Task, condense
-from distill.coresets import KMeans, Noise, Random
+from distill.condenser import Condenser, State, Step, Task, condense
+from distill.coresets import Noise, Random
 from distill.engine import Distillation
 from distill.images import LabelledImages, Normalisation
-from distill.networks import MLP, ConvNet
+from distill.networks import MLP, ConvNet, Embedder, Network, fresh
+from distill.objectives.base import ClassBatch, Objective
 from distill.objectives.distribution import DistributionMatching
 from distill.parameterisations.pixels import Pixels
+from distill.rng import derive
+from distill.synthetic import SyntheticSet
 
-NORMAL = Normalisation([0.5], [0.25])
-METHOD = Distillation(
+# black is (0 - .5) / .25 = -2, white is (1 - .5) / .25 = 2
+HALF = Normalisation([0.5], [0.25])
+DSA = Augmentation(["color", "crop", "cutout", "flip", "scale", "rotate"], True)
+PLAIN = Augmentation([], False)
+DM = Distillation(
     objective=DistributionMatching(),
-    parameterisation=Pixels(clip=True),
+    parameterisation=Pixels(False),
     start=Random(),
-    network=ConvNet(4, 2),
+    network=ConvNet(4, 1),
     steps_per_network=2,
-    augmentation=Augmentation(["color", "crop", "cutout", "scale", "rotate"], mirror=False),
+    augmentation=DSA,
     iterations=5,
-    real_batch=8,
+    real_batch=4,
     learning_rate=1.0,
     momentum=0.5,
 )
 
 
-def task(counts=(2, 0, 1), side: int = 8, channels: int = 1) -> Task:
-    rng = torch.Generator().manual_seed(1)
-    labels = torch.tensor([0] * 12 + [2] * 5)
-    pixels = torch.randint(0, 256, (17, channels, side, side), generator=rng, dtype=torch.uint8)
-    normal = Normalisation([0.5] * channels, [0.25] * channels)
-    real = LabelledImages(normal(pixels), labels, 3)
-    return Task(real, torch.tensor(counts), normal, seed=3)
+@final
+@dataclass(frozen=True)
+class Seen(Objective):
+    """Distribution matching that keeps what it was shown."""
+
+    networks: list[Network] = field(default_factory=list)
+    real: list[ClassBatch] = field(default_factory=list)
+    synthetic: list[ClassBatch] = field(default_factory=list)
+
+    def __call__(self, network: Embedder, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+        self.networks.append(network)
+        self.real.append(replace(real, images=real.images.clone()))
+        self.synthetic.append(replace(synthetic, images=synthetic.images.detach().clone()))
+        return DistributionMatching()(network, real, synthetic)
 
 
-def test_equal_seeds_give_equal_bytes_whatever_the_global_generator():
-    first = condense(METHOD, task())
-    torch.rand(7)
-    assert condense(METHOD, task()).data.images.equal(first.data.images)
-    assert not condense(METHOD, replace(task(), seed=4)).data.images.equal(first.data.images)
+@final
+@dataclass(frozen=True)
+class Sum(Objective):
+    """The sum of all synthetic pixels times a factor, so that every pixel's slope is known."""
+
+    factor: float = 1.0
+
+    def __call__(self, network: Embedder, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+        return synthetic.images.sum() * self.factor
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_run_resumes_from_any_step_with_the_same_bytes(stop, tmp_path):
-    steps = METHOD.steps(task())
-    state = [next(steps) for _ in range(stop)][-1].state()
-    torch.save(state, tmp_path / "state.pt")
-    saved = torch.load(tmp_path / "state.pt", weights_only=True)
-    *_, last = METHOD.steps(task(), saved)
-    assert last.done == METHOD.iterations
-    assert last.result().data.images.equal(condense(METHOD, task()).data.images)
+@final
+@dataclass(frozen=True)
+class Whole(Condenser):
+    """All real images of the classes wanted: a start that leaves nothing to learn."""
+
+    def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
+        images = torch.cat([task.real.of_class(label) for label in task.classes])
+        data = LabelledImages(images, task.labels, task.real.num_classes)
+        small = SyntheticSet(data, task.normalisation, "real")
+        yield Step(1, 1, None, dict, lambda: small)
 
 
-def test_missing_and_unequal_classes_keep_their_labels():
-    small = condense(METHOD, task((3, 0, 1)))
-    assert small.data.labels.tolist() == [0, 0, 0, 2]
+def task_of(
+    counts: list[int],
+    seed: int = 0,
+    shape: tuple[int, int, int] = (1, 8, 8),
+    per_class: list[int] | None = None,
+) -> Task:
+    """Random images in mixed order; every class lies a little above the one before."""
+    rng = torch.Generator().manual_seed(99)
+    sizes = torch.tensor([6] * len(counts) if per_class is None else per_class)
+    labels = torch.arange(len(counts)).repeat_interleave(sizes)
+    labels = labels[torch.randperm(len(labels), generator=rng)]
+    images = torch.randn(len(labels), *shape, generator=rng) + labels.view(-1, 1, 1, 1) * 0.3
+    normalisation = Normalisation([0.5] * shape[0], [0.25] * shape[0])
+    real = LabelledImages(images, labels, len(counts))
+    return Task(real, torch.tensor(counts), normalisation, seed)
 
 
-@pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (32, 3), (9, 3)])
-def test_grey_and_colour_images_of_any_size(side, channels):
-    method = replace(METHOD, iterations=1)
-    small = condense(method, task(side=side, channels=channels))
-    assert small.data.image_shape == (channels, side, side)
-    assert small.data.images.isfinite().all()
+def images_of(method: Distillation, task: Task) -> Tensor:
+    return condense(method, task).data.images
 
 
-def test_one_step_is_plain_autograd_through_the_loss():
-    # One network, no augmentation, the whole real set: x - lr * dL/dx, no momentum yet.
-    plain = replace(
-        METHOD,
-        augmentation=Augmentation([], mirror=False),
-        parameterisation=Pixels(clip=False),
-        network=MLP(6, 1),
-        real_batch=100,
-        iterations=1,
-    )
-    wanted = task((2, 0, 1))
-    start = condense(Random(), wanted).data
-    images = start.images.clone().requires_grad_()
-    step = next(plain.steps(wanted))
-    from distill.networks import fresh
-    from distill.rng import derive
-
-    network = fresh(MLP(6, 1), (1, 8, 8), 3, derive(3, "network", 0))
-    loss = sum(
-        (
-            network.embed(wanted.real.of_class(c)).mean(0)
-            - network.embed(images[start.labels == c]).mean(0)
-        )
-        .square()
-        .sum()
-        for c in (0, 2)
-    )
-    loss.backward()
-    torch.testing.assert_close(step.result().data.images, images.detach() - images.grad)
-    assert step.loss == pytest.approx(loss.item(), rel=1e-5)
+def images_of_start(task: Task) -> Tensor:
+    """Returns the images from which distilling the task starts."""
+    return condense(Random(), task).data.images
 
 
-def test_distilling_brings_class_means_closer():
-    method = replace(METHOD, iterations=60, start=Noise(), network=MLP(16, 1), steps_per_network=1)
-    method = replace(method, augmentation=Augmentation([], mirror=False))
-    losses = [step.loss for step in method.steps(task())]
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+def through_a_file(state: State) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(dict(state), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
 
 
-def test_clipped_pixels_stay_in_the_range_of_real_ones():
-    small = condense(replace(METHOD, learning_rate=1e3), task())
-    assert small.data.images.min() >= -2.0
-    assert small.data.images.max() <= 2.0  # (1 - 0.5) / 0.25
+def resumed(method: Distillation, task: Task, state: State) -> SyntheticSet:
+    *_, last = method.steps(task, state)
+    return last.result()
 
 
-def test_origin_tells_whether_real_images_were_started_from():
-    assert condense(METHOD, task()).origin == "real"
-    assert condense(replace(METHOD, start=KMeans()), task()).origin == "real"
-    assert condense(replace(METHOD, start=Noise()), task()).origin == "noise"
+def test_the_gradient_is_that_of_plain_autograd():
+    # One step of size 1 without momentum: start - end is the gradient. All real images are in
+    # the batch, so only the transforms of the two classes are drawn before it matters.
+    task, seen = task_of([2, 3]), Seen()
+    method = replace(DM, objective=seen, momentum=0.0, iterations=1, real_batch=9)
+    start = images_of(replace(method, objective=Sum(0.0)), task)
+    end = images_of(method, task)
+    rng, loss, pixels = derive(0, "step", 0), torch.zeros(()), start.clone().requires_grad_()
+    for label, images in enumerate(torch.split(pixels, [2, 3])):
+        draw = DSA.draw(1, (8, 8), rng)
+        target = seen.networks[0].embed(draw(task.real.of_class(label))).mean(0)
+        gap = target - seen.networks[0].embed(draw(images)).mean(0)
+        loss = loss + gap.dot(gap)
+    (gradient,) = torch.autograd.grad(loss, pixels)
+    torch.testing.assert_close(start - end, gradient, rtol=1e-4, atol=1e-5)
+    assert gradient.flatten(1).norm(dim=1).min() > 0.01
 
 
-def test_a_loss_that_is_not_finite_stops_the_run():
-    wild = replace(METHOD, learning_rate=1e38, parameterisation=Pixels(clip=False))
-    with pytest.raises(FloatingPointError, match=r"stay finite, .*lower method.learning_rate"):
-        condense(wild, task())
+@pytest.mark.parametrize("family", DSA.families)
+def test_gradients_flow_through_every_transform(family):
+    method = replace(DM, augmentation=Augmentation([family], True), iterations=1)
+    task = task_of([1, 1])
+    start = images_of(replace(method, objective=Sum(0.0)), task)
+    assert (images_of(method, task) - start).flatten(1).norm(dim=1).min() > 0
+
+
+def test_steps_are_those_of_momentum():
+    # The slope is 2: after three steps of .1 with momentum .5 the pixels fell by
+    # .1 * 2 * (1 + 1.5 + 1.75) = .85.
+    method = replace(DM, objective=Sum(2.0), augmentation=PLAIN, learning_rate=0.1, iterations=3)
+    task = task_of([1, 2])
+    start = images_of(replace(method, objective=Sum(0.0)), task)
+    torch.testing.assert_close(images_of(method, task), start - 0.85)
+
+
+def test_a_slope_of_zero_leaves_the_start():
+    task = task_of([2, 1])
+    assert torch.equal(images_of(replace(DM, objective=Sum(0.0)), task), images_of_start(task))
+
+
+def test_real_and_synthetic_images_of_a_class_share_their_transform():
+    # A set of all real images has no loss under any transform that the two sides share. The
+    # slope is zero too, so the set stays where it is.
+    method = replace(DM, start=Whole(), real_batch=9, iterations=12)
+    losses = [step.loss for step in method.steps(task_of([6, 6]))]
+    assert max(losses) < 1e-9
+
+
+def test_every_class_and_step_has_a_transform_of_its_own():
+    # All images are ones, and cutout zeros a square somewhere else for each class and step.
+    real = LabelledImages(torch.ones(12, 1, 8, 8), torch.arange(12) % 4, 4)
+    task, seen = Task(real, torch.tensor([2, 2, 2, 2]), HALF, 0), Seen()
+    method = replace(DM, objective=seen, augmentation=Augmentation(["cutout"], False))
+    condense(replace(method, learning_rate=1e-30, iterations=4), task)
+    holes = {tuple((image == 0).flatten().tolist()) for b in seen.real for image in b.images}
+    shared = [
+        {tuple((image == 0).flatten().tolist()) for image in both.images[both.groups == label]}
+        for step in zip(seen.real, seen.synthetic, strict=True)
+        for both in step
+        for label in range(4)
+    ]
+    assert all(len(hole) == 1 for hole in shared)
+    assert len(holes) > 10
+
+
+def test_real_batches_are_drawn_anew_from_their_class_without_replacement():
+    task, seen = task_of([1, 2, 1]), Seen()
+    condense(replace(DM, objective=seen, augmentation=PLAIN, iterations=6), task)
+    rows_seen = set()
+    for batch in seen.real:
+        same = batch.images.unsqueeze(1) == task.real.images.unsqueeze(0)
+        rows = same.flatten(2).all(2).int().argmax(1)
+        assert torch.equal(task.real.images[rows], batch.images)
+        assert torch.equal(task.real.labels[rows], batch.groups)
+        assert batch.groups.bincount().tolist() == [4, 4, 4]
+        assert len(set(rows.tolist())) == 12
+        rows_seen |= set(rows.tolist())
+    assert len(rows_seen) == 18
+
+
+def test_a_class_with_fewer_real_images_gives_all_it_has():
+    task, seen = task_of([1, 1], per_class=[2, 9]), Seen()
+    condense(replace(DM, objective=seen), task)
+    assert [batch.groups.tolist() for batch in seen.real] == [[0, 0, 1, 1, 1, 1]] * 5
+
+
+def test_synthetic_images_are_shown_with_the_row_of_their_class():
+    # Classes 0 and 2 get images: rows 0 and 1 of the batch.
+    task, seen = task_of([2, 0, 3]), Seen()
+    condense(replace(DM, objective=seen), task)
+    assert seen.synthetic[0].groups.tolist() == [0, 0, 1, 1, 1]
+    assert (seen.synthetic[0].classes, seen.real[0].classes) == (2, 2)
+
+
+def test_a_network_serves_its_steps_and_is_replaced_by_a_fresh_one():
+    seen = Seen()
+    condense(replace(DM, objective=seen), task_of([1, 1]))
+    names = [id(network) for network in seen.networks]
+    assert [names.index(name) for name in names] == [0, 0, 2, 2, 4]
+    first, second, third = (seen.networks[i].embedding[0].weight for i in (0, 2, 4))
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+
+
+def test_networks_are_those_of_the_architecture_at_their_initial_weights():
+    seen = Seen()
+    condense(replace(DM, objective=seen), task_of([1, 1]))
+    expected = fresh(ConvNet(4, 1), (1, 8, 8), 2, derive(0, "network", 1))
+    for ours, theirs in zip(seen.networks[3].parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_gradient_reaches_neither_networks_nor_real_images():
+    task, seen = task_of([1, 1]), Seen()
+    before = task.real.images.clone()
+    condense(replace(DM, objective=seen), task)
+    for network in seen.networks:
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        assert all(parameter.grad is None for parameter in network.parameters())
+    assert not any(batch.images.requires_grad for batch in seen.real)
+    assert torch.equal(task.real.images, before)
+
+
+def test_the_loss_of_a_step_is_the_objectives():
+    # ten images of 64 pixels, all 1
+    real = LabelledImages(torch.ones(10, 1, 8, 8), torch.zeros(10, dtype=torch.int64), 1)
+    method = replace(DM, objective=Sum(), augmentation=PLAIN)
+    first = next(method.steps(Task(real, torch.tensor([10]), HALF, 0)))
+    assert first.loss == 640.0
+
+
+def test_distribution_matching_comes_closer_to_the_real_means():
+    task = task_of([2, 2], per_class=[20, 20])
+    method = replace(DM, start=Noise(), augmentation=PLAIN, iterations=40, real_batch=20)
+    network = fresh(ConvNet(4, 1), (1, 8, 8), 2, torch.Generator().manual_seed(1234))
+    real = ClassBatch(task.real.images, task.real.labels, 2)
+
+    def loss(images: Tensor) -> float:
+        return DistributionMatching()(network, real, ClassBatch(images, task.labels, 2)).item()
+
+    start = condense(Noise(), task).data.images
+    assert loss(images_of(method, task)) < loss(start) / 4
+
+
+@pytest.mark.parametrize("augmentation", [DSA, PLAIN], ids=["dsa", "none"])
+def test_equal_seeds_give_equal_bytes(augmentation):
+    method, runs = replace(DM, augmentation=augmentation), []
+    for _ in range(2):
+        torch.rand(3)  # the global generator stands elsewhere the second time
+        runs.append(images_of(method, task_of([2, 1], seed=7)))
+    assert torch.equal(runs[0], runs[1])
+
+
+def test_another_seed_gives_other_bytes_from_the_same_start():
+    one, other = (images_of(replace(DM, start=Whole()), task_of([6, 6], seed=s)) for s in (1, 2))
+    assert not torch.equal(one, other)
+
+
+def test_the_global_generator_stays_as_it_was():
+    before = torch.get_rng_state()
+    condense(DM, task_of([2, 1]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("done", [1, 2, 3, 4])
+def test_resuming_from_any_step_gives_the_bytes_of_the_unbroken_run(done):
+    task = task_of([2, 1])
+    states = {step.done: step.state() for step in DM.steps(task)}
+    assert torch.equal(resumed(DM, task, states[done]).data.images, images_of(DM, task))
+
+
+@pytest.mark.parametrize("done", [1, 2, 3, 4])
+def test_resuming_from_a_file_gives_the_bytes_of_the_unbroken_run(done):
+    task = task_of([2, 1])
+    states = {step.done: through_a_file(step.state()) for step in DM.steps(task)}
+    assert torch.equal(resumed(DM, task, states[done]).data.images, images_of(DM, task))
+
+
+def test_resuming_from_the_last_step_gives_the_finished_set():
+    task = task_of([2, 1])
+    *_, last = DM.steps(task)
+    small = resumed(DM, task, through_a_file(last.state()))
+    assert torch.equal(small.data.images, last.result().data.images)
+
+
+def test_resuming_twice_from_one_state_gives_equal_bytes():
+    task = task_of([2, 1])
+    state = next(DM.steps(task)).state()
+    first, second = (resumed(DM, task, state).data.images for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_state_does_not_change_with_later_steps():
+    steps = DM.steps(task_of([2, 1]))
+    state = next(steps).state()
+    kept = through_a_file(state)
+    list(steps)
+    assert torch.equal(state["parameters"]["pixels"], kept["parameters"]["pixels"])
+    momentum, before = (s["optimiser"]["state"][0]["momentum_buffer"] for s in (state, kept))
+    assert torch.equal(momentum, before)
+
+
+def test_a_result_does_not_change_with_later_steps():
+    steps = DM.steps(task_of([2, 1]))
+    images = next(steps).result().data.images
+    before = images.clone()
+    list(steps)
+    assert torch.equal(images, before)
+    assert not images.requires_grad
+
+
+def test_a_resumed_run_does_not_start_again():
+    task = task_of([2, 1])
+    state = next(DM.steps(task)).state()
+    assert [step.done for step in DM.steps(task, state)] == [2, 3, 4, 5]
+
+
+def test_every_step_says_how_many_were_taken_and_how_many_there_are():
+    steps = [(step.done, step.total) for step in DM.steps(task_of([2, 1]))]
+    assert steps == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("iterations", 0), ("real_batch", 0), ("steps_per_network", 0)]
+    ("counts", "per_class"),
+    [
+        ([3, 1, 2], [6, 6, 6]),
+        ([2, 0, 1], [6, 6, 6]),
+        ([0, 2, 1], [0, 6, 6]),
+        ([1, 1, 1], [1, 9, 2]),
+    ],
+    ids=str,
 )
-def test_values_below_one_are_refused(field, value):
-    with pytest.raises(ValueError, match=f"method.{field} must be >= 1, got 0"):
-        replace(METHOD, **{field: value})
+def test_classes_may_be_unequal_and_missing(counts, per_class):
+    small = condense(DM, task_of(counts, per_class=per_class))
+    assert small.data.counts.tolist() == counts
+    assert small.data.labels.tolist() == sorted(small.data.labels.tolist())
+    assert small.data.images.isfinite().all()
+
+
+def test_images_of_a_class_follow_the_mean_of_their_own_class():
+    # Class 1 is absent, classes 0 and 2 are constants -1 and 1; the embedding of an image by
+    # one linear layer and ReLU still tells them apart, so noise moves to the right side.
+    values = torch.tensor([-1.0, 1.0]).repeat(6)
+    real = LabelledImages(
+        values.view(-1, 1, 1, 1).expand(-1, 1, 8, 8).clone(), torch.tensor([0, 2]).repeat(6), 3
+    )
+    task = Task(real, torch.tensor([2, 0, 1]), HALF, 0)
+    method = replace(DM, start=Noise(), network=MLP(32, 1), augmentation=PLAIN, learning_rate=0.5)
+    small = condense(replace(method, iterations=60, steps_per_network=1), task).data
+    levels = small.images.mean((1, 2, 3))
+    assert small.labels.tolist() == [0, 0, 2]
+    # Two images of a class share its mean; one image is at it.
+    assert levels[:2].mean().item() == pytest.approx(-1, abs=0.2)
+    assert levels[2].item() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 12, 16)], ids=str)
+@pytest.mark.parametrize("network", [ConvNet(4, 2), MLP(4, 1)], ids=str)
+def test_grey_and_colour_images_of_any_size_are_distilled(shape, network):
+    method, task = replace(DM, network=network), task_of([1, 2], shape=shape)
+    small = condense(method, task)
+    start = images_of(replace(method, objective=Sum(0.0)), task)
+    assert small.data.images.shape == (3, *shape)
+    assert small.data.images.isfinite().all()
+    assert (small.data.images - start).flatten(1).norm(dim=1).min() > 0
+
+
+def test_with_clip_every_step_ends_in_the_range_of_pixels():
+    method = replace(DM, parameterisation=Pixels(True), learning_rate=100.0, iterations=6)
+    for step in method.steps(task_of([2, 1])):
+        images = step.result().data.images
+        assert (images.min().item(), images.max().item()) == (-2.0, 2.0)
+
+
+def test_with_clip_the_start_is_in_range_too():
+    seen = Seen()
+    method = replace(DM, objective=seen, start=Noise(), augmentation=PLAIN, iterations=1)
+    condense(replace(method, parameterisation=Pixels(True)), task_of([20, 20]))
+    first = seen.synthetic[0].images
+    assert (first.min().item(), first.max().item()) == (-2.0, 2.0)
+
+
+def test_without_clip_pixels_go_where_the_gradient_takes_them():
+    images = images_of(replace(DM, objective=Sum(), augmentation=PLAIN), task_of([2, 1]))
+    assert images.max().item() < -2
+
+
+@pytest.mark.parametrize(("start", "origin"), [(Random(), "real"), (Noise(), "noise")], ids=str)
+def test_the_origin_is_that_of_the_start_even_after_resuming(start, origin):
+    task, method = task_of([2, 1]), replace(DM, start=start)
+    state = through_a_file(next(method.steps(task)).state())
+    assert condense(method, task).origin == origin
+    assert resumed(method, task, state).origin == origin
+
+
+def test_the_set_keeps_the_normalisation_of_the_task():
+    assert condense(DM, task_of([2, 1])).normalisation == HALF
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run(factor):
+    message = (
+        r"^the loss must stay finite, got .* at step 1; lower method\.learning_rate, now 1\.0$"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        condense(replace(DM, objective=Sum(factor)), task_of([1, 1]))
+
+
+def test_a_step_too_large_stops_the_run_once_the_loss_overflows():
+    method = replace(DM, network=MLP(4, 1), augmentation=PLAIN, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"at step 2; lower method\.learning_rate, now 1e"):
+        condense(method, task_of([1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("field_name", "value", "rule"),
+    [
+        ("steps_per_network", 0, ">= 1"),
+        ("iterations", 0, ">= 1"),
+        ("real_batch", 0, ">= 1"),
+        ("learning_rate", 0.0, "> 0"),
+        ("momentum", -0.5, ">= 0"),
+    ],
+)
+def test_values_below_their_range_are_refused(field_name, value, rule):
+    with pytest.raises(ValueError, match=rf"^method\.{field_name} must be {rule}, got {value}$"):
+        replace(DM, **{field_name: value})
+
+
+def test_momentum_of_one_is_refused():
+    with pytest.raises(ValueError, match=r"^method\.momentum must .* got 1\.0"):
+        replace(DM, momentum=1.0)

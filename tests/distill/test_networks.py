@@ -14,7 +14,7 @@ SHAPES = [(1, 8, 8), (3, 8, 8), (1, 16, 24), (3, 16, 24), (1, 28, 28), (3, 32, 3
 
 def naive_features(network: Network, images: Tensor, depth: int, padding: int) -> Tensor:
     """ConvNet of the literature, from torch's functions."""
-    weights = [parameter for parameter in network.embedding.parameters()]
+    weights = list(network.embedding.parameters())
     for block in range(depth):
         weight, bias, scale, shift = weights[4 * block : 4 * block + 4]
         images = F.conv2d(images, weight, bias, padding=padding if block == 0 else 1)

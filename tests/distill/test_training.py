@@ -1,114 +1,339 @@
-"""The loop does what its recipe says, step by step."""
+"""Training takes the steps of stochastic gradient descent; scoring counts and averages."""
+
+import functools
+import math
+import operator
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from distill.augment import Augmentation
-from distill.evaluate import Evaluation
 from distill.images import LabelledImages
-from distill.networks import MLP, fresh
-from distill.training import Additions, Recipe, score, train
+from distill.training import Additions, Recipe, augmented, score, train
 
-PLAIN = Augmentation([], mirror=False)
-
-
-def data(count: int = 6) -> LabelledImages:
-    rng = torch.Generator().manual_seed(2)
-    return LabelledImages(torch.randn(count, 1, 8, 8, generator=rng), torch.arange(count) % 3, 3)
-
-
-def recipe(epochs=1, momentum=0.0, decay=0.0, decay_after=None) -> Recipe:
-    return Recipe(epochs, 100, 0.1, momentum, decay, decay_after, PLAIN)
+PLAIN = Recipe(
+    epochs=1,
+    batch=256,
+    learning_rate=0.1,
+    momentum=0.0,
+    weight_decay=0.0,
+    decay_after=None,
+    augmentation=Augmentation([], False),
+)
 
 
-def network() -> nn.Module:
-    return fresh(MLP(4, 1), (1, 8, 8), 3, torch.Generator().manual_seed(0))
+class Linear(nn.Module):
+    """Logits without a bias from the first pixels; it keeps the batches and modes it has seen."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.batches: list[Tensor] = []
+        self.modes: list[bool] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(images.detach().clone())
+        self.modes.append(self.training)
+        return images.flatten(1)[:, : self.weight.shape[1]] @ self.weight.T
 
 
-def naive(steps: list[float], momentum: float, decay: float, restart: int | None) -> nn.Module:
-    """Whole-batch descent written out: v = m v + (g + d w), w -= step v."""
-    trained, speed = network(), {}
-    for index, step in enumerate(steps):
-        speed = {} if index == restart else speed
-        loss = F.cross_entropy(trained(data().images), data().labels)
-        gradients = torch.autograd.grad(loss, list(trained.parameters()))
-        with torch.no_grad():
-            for key, (w, g) in enumerate(zip(trained.parameters(), gradients, strict=True)):
-                speed[key] = momentum * speed.get(key, torch.zeros_like(w)) + g + decay * w
-                w -= step * speed[key]
-    return trained
+def data_of(features: Tensor, labels: list[int], num_classes: int = 2) -> LabelledImages:
+    """Images whose first pixels are the features; the rest is 0."""
+    images = torch.zeros(len(features), 64)
+    images[:, : features.shape[1]] = features
+    return LabelledImages(images.view(-1, 1, 8, 8), torch.tensor(labels), num_classes)
 
 
-def assert_equal_weights(first: nn.Module, second: nn.Module) -> None:
-    for a, b in zip(first.parameters(), second.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-
-
-def test_training_is_descent_with_momentum_and_decay(rng):
-    trained = network()
-    train(trained, data(), recipe(3, momentum=0.9, decay=0.01), rng)
-    assert_equal_weights(trained, naive([0.1] * 3, 0.9, 0.01, None))
-
-
-def test_the_step_is_a_tenth_and_momentum_starts_again_after_decay(rng):
-    trained = network()
-    train(trained, data(), recipe(4, momentum=0.9, decay_after=2), rng)
-    assert_equal_weights(trained, naive([0.1, 0.1, 0.01, 0.01], 0.9, 0.0, 2))
-
-
-def test_gradients_can_be_changed_before_the_step(rng):
-    def zero(trained: nn.Module) -> None:
-        for parameter in trained.parameters():
-            parameter.grad.zero_()
-
-    trained = network()
-    train(trained, data(), recipe(2), rng, Additions(adjust_gradients=zero))
-    assert_equal_weights(trained, network())
-
-
-def test_every_batch_brings_as_many_memory_images_as_it_has(rng):
-    seen = []
-
-    class Watching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network()
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            seen.append((len(images), int((images == 7).all((1, 2, 3)).sum())))
-            return self.inner(images)
-
-    memory = LabelledImages(torch.full((2, 1, 8, 8), 7.0), torch.tensor([0, 1]), 3)
-    batches = Recipe(1, 4, 0.1, 0.0, 0.0, None, PLAIN)
-    train(Watching(), data(), batches, rng, Additions(replayed=memory))
-    assert seen == [(8, 4), (4, 2)]
-
-
-def test_score_counts_and_averages():
-    class Sure(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return torch.tensor([[2.0, 0.0, 0.0]]).expand(len(images), 3)
-
-    accuracy, loss = score(Sure(), data(6))
-    # two of six labels are 0; log(e^2 + 2) = 2.2395: loss is that minus 2 for a third of them
-    assert accuracy == pytest.approx(2 / 6)
-    assert loss == pytest.approx(2.2395 - 2 / 3, abs=1e-4)
-
-
-def test_no_image_is_refused(rng):
-    empty = data(6).rows(torch.zeros(0, dtype=torch.int64))
-    with pytest.raises(ValueError, match="data must hold at least one image"):
-        train(network(), empty, recipe(), rng)
-    with pytest.raises(ValueError, match="data must hold at least one image"):
-        score(network(), empty)
-
-
-def test_equal_seeds_pair_the_evaluations_of_two_sets():
-    evaluation = Evaluation(recipe(2), 3)
-    first, again, other = (
-        list(evaluation.accuracies(data(), data(), MLP(4, 1), seed)) for seed in (0, 0, 1)
+def numbered(count: int, first: int = 1) -> LabelledImages:
+    """Images whose every pixel is a number from ``first`` on, of class 0."""
+    numbers = torch.arange(first, first + count).float().view(-1, 1, 1, 1)
+    return LabelledImages(
+        numbers.expand(-1, 1, 8, 8).clone(), torch.zeros(count, dtype=torch.int64), 2
     )
-    assert len(first) == 3
-    assert first == again != other
+
+
+def seen(network: Linear) -> list[list[int]]:
+    """Returns the number of each image in each batch."""
+    return [batch[:, 0, 0, 0].int().tolist() for batch in network.batches]
+
+
+def random_problem(rng: torch.Generator) -> tuple[Tensor, LabelledImages]:
+    features = torch.randn(6, 5, generator=rng)
+    return torch.randn(3, 5, generator=rng), data_of(features, [0, 1, 2, 0, 1, 1], 3)
+
+
+def gradient(weight: Tensor, data: LabelledImages) -> Tensor:
+    """The gradient of the mean cross-entropy of softmax regression, (p - y) x."""
+    features = data.images.flatten(1)[:, : weight.shape[1]].double()
+    target = torch.eye(weight.shape[0], dtype=torch.float64)[data.labels]
+    return ((features @ weight.T).softmax(1) - target).T @ features / len(data)
+
+
+def naive_weights(weight: Tensor, data: LabelledImages, recipe: Recipe) -> Tensor:
+    """Momentum descent on all images at once, written out."""
+    weight, velocity, rate = (
+        weight.double(),
+        torch.zeros(weight.shape).double(),
+        recipe.learning_rate,
+    )
+    for epoch in range(recipe.epochs):
+        if recipe.decay_after is not None and epoch == recipe.decay_after:
+            velocity, rate = torch.zeros(weight.shape).double(), recipe.learning_rate / 10
+        slope = gradient(weight, data) + recipe.weight_decay * weight
+        velocity = recipe.momentum * velocity + slope
+        weight = weight - rate * velocity
+    return weight.float()
+
+
+def test_one_step_goes_down_the_gradient(rng):
+    # Both logits are 0, so p = (.5, .5); the image is 2 in its first pixel, of class 0:
+    # the slope is (.5 - 1) * 2 = -1 and .5 * 2 = 1, times the step .1.
+    network = Linear(torch.zeros(2, 1))
+    loss = train(network, data_of(torch.tensor([[2.0]]), [0]), PLAIN, rng)
+    torch.testing.assert_close(network.weight.data, torch.tensor([[0.1], [-0.1]]))
+    assert loss == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 4},
+        {"epochs": 4, "momentum": 0.9},
+        {"epochs": 4, "weight_decay": 0.3},
+        {"epochs": 6, "momentum": 0.9, "weight_decay": 0.01, "decay_after": 3},
+        {"epochs": 3, "momentum": 0.9, "decay_after": 3},
+    ],
+    ids=str,
+)
+def test_steps_are_those_of_the_naive_loop(rng, changes):
+    weight, data = random_problem(rng)
+    recipe, network = replace(PLAIN, learning_rate=0.5, **changes), Linear(weight)
+    train(network, data, recipe, rng)
+    torch.testing.assert_close(network.weight.data, naive_weights(weight, data, recipe))
+
+
+def test_momentum_starts_again_at_a_tenth_of_the_step(rng):
+    # The loss is linear in the weight where p stays put: with logits beyond doubt and wrong,
+    # the slope is 1 (class 1 said, class 0 true). Steps: 1, 1 + .5; then .1 * 1, .1 * 1.5.
+    network = Linear(torch.tensor([[-100.0], [100.0]]))
+    recipe = replace(PLAIN, epochs=4, learning_rate=1.0, momentum=0.5, decay_after=2)
+    train(network, data_of(torch.tensor([[1.0]]), [0]), recipe, rng)
+    assert network.weight[1].item() == pytest.approx(100 - 2.5 - 0.25, abs=1e-4)
+
+
+def test_every_epoch_visits_every_image_once_in_a_new_order(rng):
+    network = Linear(torch.zeros(2, 1))
+    train(network, numbered(7), replace(PLAIN, epochs=2, batch=3), rng)
+    batches = seen(network)
+    assert [len(batch) for batch in batches] == [3, 3, 1, 3, 3, 1]
+    first, second = (
+        functools.reduce(operator.iadd, batches[:3], []),
+        functools.reduce(operator.iadd, batches[3:], []),
+    )
+    assert sorted(first) == sorted(second) == [1, 2, 3, 4, 5, 6, 7]
+    assert first != second
+
+
+def test_images_keep_their_labels(rng):
+    # Every pixel of class 0 is negative and of class 1 positive, so the sign is learnt.
+    labels = [0, 1] * 5
+    features = torch.tensor([[-1.0], [1.0]] * 5)
+    network = Linear(torch.zeros(2, 1))
+    train(network, data_of(features, labels), replace(PLAIN, batch=2), rng)
+    assert score(network, data_of(features, labels))[0] == 1.0
+
+
+def test_the_loss_is_the_mean_over_the_images_of_the_last_epoch(rng):
+    # The step is too small to show, so the loss is that of the weights given.
+    weight, data = random_problem(rng)
+    recipe = replace(PLAIN, epochs=3, batch=4, learning_rate=1e-12)
+    loss = train(Linear(weight), data, recipe, rng)
+    assert loss == pytest.approx(score(Linear(weight), data)[1], rel=1e-6)
+
+
+def test_gradients_are_adjusted_between_backward_pass_and_step(rng):
+    weight, data = random_problem(rng)
+
+    def doubled(network: nn.Module) -> None:
+        network.weight.grad.mul_(2)
+
+    network = Linear(weight)
+    train(network, data, PLAIN, rng, Additions(adjust_gradients=doubled))
+    expected = weight - 0.1 * 2 * gradient(weight.double(), data).float()
+    torch.testing.assert_close(network.weight.data, expected)
+
+
+def test_gradients_are_adjusted_once_a_step(rng):
+    calls = []
+    additions = Additions(adjust_gradients=lambda network: calls.append(network.weight.grad))
+    train(Linear(torch.zeros(2, 1)), numbered(7), replace(PLAIN, epochs=2, batch=3), rng, additions)
+    assert len(calls) == 6
+
+
+def test_every_batch_holds_as_many_replayed_images(rng):
+    network = Linear(torch.zeros(2, 1))
+    additions = Additions(replayed=numbered(4, first=101))
+    train(network, numbered(7), replace(PLAIN, epochs=20, batch=3), rng, additions)
+    batches = seen(network)
+    assert [len(batch) for batch in batches[:3]] == [6, 6, 2]
+    assert all(sum(number > 100 for number in batch) * 2 == len(batch) for batch in batches)
+    assert {number for batch in batches for number in batch if number > 100} == {101, 102, 103, 104}
+
+
+def test_replayed_images_come_with_replacement(rng):
+    network = Linear(torch.zeros(2, 1))
+    additions = Additions(replayed=numbered(1, first=101))
+    train(network, numbered(3), PLAIN, rng, additions)
+    assert sorted(seen(network)[0]) == [1, 2, 3, 101, 101, 101]
+
+
+def test_replayed_images_keep_their_labels(rng):
+    # The image 2 of class 0 and the replayed image 1 of class 1, both logits 0: the slope of
+    # class 0 is ((.5 - 1) * 2 + .5 * 1) / 2 = -.25, of class 1 the opposite.
+    network = Linear(torch.zeros(2, 1))
+    replayed = data_of(torch.tensor([[1.0]]), [1])
+    data = data_of(torch.tensor([[2.0]]), [0])
+    train(network, data, PLAIN, rng, Additions(replayed=replayed))
+    torch.testing.assert_close(network.weight.data, torch.tensor([[0.025], [-0.025]]))
+
+
+def test_an_empty_memory_replays_nothing():
+    networks = []
+    for replayed in (None, numbered(1).rows(torch.tensor([], dtype=torch.int64))):
+        network, rng = Linear(torch.zeros(2, 1)), torch.Generator().manual_seed(3)
+        additions = Additions(replayed=replayed)
+        train(network, numbered(5), replace(PLAIN, batch=2), rng, additions)
+        networks.append(network)
+    assert seen(networks[0]) == seen(networks[1])
+
+
+def test_training_sees_augmented_images(rng):
+    network = Linear(torch.zeros(2, 1))
+    recipe = replace(PLAIN, augmentation=Augmentation(["cutout"], False))
+    train(network, numbered(5), recipe, rng)
+    assert (network.batches[0] == 0).flatten(1).any(1).all()
+
+
+def test_replayed_images_are_augmented_too(rng):
+    network = Linear(torch.zeros(2, 1))
+    recipe = replace(PLAIN, augmentation=Augmentation(["cutout"], False))
+    train(network, numbered(5), recipe, rng, Additions(replayed=numbered(5)))
+    assert len(network.batches[0]) == 10
+    assert (network.batches[0] == 0).flatten(1).any(1).all()
+
+
+def test_images_of_a_batch_have_transforms_of_their_own(rng):
+    # The hole is int(9 / 2 + .5) = 5 high and int(12 / 2 + .5) = 6 wide where nothing clips it.
+    same = torch.randn(1, 1, 9, 12, generator=rng).expand(20, -1, -1, -1)
+    transformed = augmented(same, Augmentation(["cutout"], False), rng)
+    holes = {tuple((image == 0).flatten().tolist()) for image in transformed}
+    assert len(holes) > 10
+    assert max(sum(hole) for hole in holes) == 5 * 6
+
+
+def test_data_is_left_alone(rng):
+    data = numbered(5)
+    before = data.images.clone()
+    recipe = replace(PLAIN, augmentation=Augmentation(["color", "flip"], True), epochs=4)
+    train(Linear(torch.zeros(2, 1)), data, recipe, rng)
+    assert torch.equal(data.images, before)
+
+
+def test_networks_train_in_training_mode_and_are_scored_in_the_other(rng):
+    network = Linear(torch.zeros(2, 1)).eval()
+    train(network, numbered(2), PLAIN, rng)
+    score(network, numbered(2))
+    assert network.modes == [True, False]
+
+
+def test_equal_generators_give_equal_weights():
+    weights, start = [], torch.Generator().manual_seed(1)
+    weight, data = random_problem(start)
+    recipe = replace(PLAIN, epochs=3, batch=2, augmentation=Augmentation(["crop", "color"], False))
+    for _ in range(2):
+        torch.rand(3)  # the global generator stands elsewhere the second time
+        network = Linear(weight)
+        train(network, data, recipe, torch.Generator().manual_seed(5), Additions(replayed=data))
+        weights.append(network.weight.data)
+    assert torch.equal(weights[0], weights[1])
+
+
+def test_training_leaves_the_global_generator_as_it_was(rng):
+    before = torch.get_rng_state()
+    weight, data = random_problem(rng)
+    recipe = replace(PLAIN, batch=2, augmentation=Augmentation(["crop", "color"], False))
+    train(Linear(weight), data, recipe, rng, Additions(replayed=data))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_score_is_the_share_of_right_answers_and_the_mean_loss():
+    # Logits are (x, 0). x = ln 3: p = (3/4, 1/4); x = -ln 3: the reverse. Labels 0, 0, 1, 1:
+    # right are the first and the last; losses -ln of 3/4, 1/4, 1/4, 3/4.
+    one = math.log(3)
+    data = data_of(torch.tensor([[one], [-one], [one], [-one]]), [0, 0, 1, 1])
+    accuracy, loss = score(Linear(torch.tensor([[1.0], [0.0]])), data)
+    assert accuracy == 0.5
+    assert loss == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
+
+
+def test_scores_of_many_images_cover_all_of_them():
+    # 1,001 images, which no chunk divides; the last 250 are wrong.
+    features = torch.ones(1001, 1)
+    features[-250:] = -1
+    network = Linear(torch.tensor([[1.0], [-1.0]]))
+    accuracy, loss = score(network, data_of(features, [0] * 1001))
+    assert accuracy == 751 / 1001
+    expected = (751 * math.log(1 + math.exp(-2)) + 250 * math.log(1 + math.exp(2))) / 1001
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_scoring_changes_nothing(rng):
+    weight, data = random_problem(rng)
+    network = Linear(weight)
+    assert score(network, data) == score(network, data)
+    assert torch.equal(network.weight.data, weight)
+    assert network.weight.grad is None
+
+
+def test_training_on_nothing_is_refused(rng):
+    with pytest.raises(ValueError, match=r"^data must hold at least one image, got none$"):
+        train(Linear(torch.zeros(2, 1)), numbered(0), PLAIN, rng)
+
+
+def test_scoring_on_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^data must hold at least one image, got none$"):
+        score(Linear(torch.zeros(2, 1)), numbered(0))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("epochs", 0, ">= 1"),
+        ("batch", 0, ">= 1"),
+        ("learning_rate", 0.0, "> 0"),
+        ("momentum", -0.1, ">= 0"),
+        ("weight_decay", -0.1, ">= 0"),
+    ],
+)
+def test_values_below_their_range_are_refused(field, value, rule):
+    with pytest.raises(ValueError, match=rf"^{field} must be {rule}, got {value}$"):
+        replace(PLAIN, **{field: value})
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch"])
+def test_numbers_of_epochs_and_images_are_whole(field):
+    with pytest.raises(TypeError, match=rf"^{field} must be a whole number, got 1\.5$"):
+        replace(PLAIN, **{field: 1.5})
+
+
+def test_momentum_of_one_is_refused():
+    with pytest.raises(ValueError, match=r"^momentum must .* got 1\.0"):
+        replace(PLAIN, momentum=1.0)
+
+
+@pytest.mark.parametrize("value", ["151", 0.5])
+def test_a_decay_that_no_epoch_equals_is_refused(value):
+    with pytest.raises(TypeError, match=r"^decay_after must be a whole number, got "):
+        replace(PLAIN, decay_after=value)

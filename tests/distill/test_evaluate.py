@@ -1,0 +1,155 @@
+"""Evaluation trains networks from scratch on the small set and scores them on real images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill.augment import Augmentation
+from distill.evaluate import Evaluation
+from distill.images import LabelledImages
+from distill.networks import MLP, Architecture, ImageShape, Network
+from distill.training import Recipe
+
+RECIPE = Recipe(
+    epochs=4,
+    batch=3,
+    learning_rate=0.05,
+    momentum=0.9,
+    weight_decay=0.0,
+    decay_after=None,
+    augmentation=Augmentation(["crop", "color"], False),
+)
+STILL = replace(RECIPE, epochs=1, learning_rate=1e-30)
+
+
+@final
+@dataclass(frozen=True)
+class Kept(Architecture):
+    """An MLP that keeps its networks and the weights they started from."""
+
+    networks: list[Network] = field(default_factory=list)
+    starts: list[Tensor] = field(default_factory=list)
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> Network:
+        network = MLP(4, 1).build(image_shape, num_classes)
+        self.networks.append(network)
+        self.starts.append(weights(network))
+        return network
+
+
+def weights(network: Network) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def images(count: int, seed: int, shift: float = 0.0) -> LabelledImages:
+    """Random images; class 1 lies ``shift`` above class 0."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    noise = torch.randn(count, 1, 8, 8, generator=rng)
+    return LabelledImages(noise + shift * labels.view(-1, 1, 1, 1), labels, 2)
+
+
+def accuracies(evaluation: Evaluation, architecture: Architecture, seed: int = 0) -> list[float]:
+    return list(evaluation.accuracies(images(6, 1), images(200, 2), architecture, seed))
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_every_network_has_an_accuracy(networks):
+    found = accuracies(Evaluation(RECIPE, networks), MLP(4, 1))
+    assert len(found) == networks
+    assert all(0 <= accuracy <= 1 for accuracy in found)
+
+
+def test_networks_are_trained_one_at_a_time():
+    kept = Kept()
+    found: Iterator[float] = Evaluation(RECIPE, 3).accuracies(images(6, 1), images(9, 2), kept, 0)
+    assert len(kept.networks) == 0
+    next(found)
+    assert len(kept.networks) == 1
+
+
+def test_equal_seeds_give_equal_accuracies():
+    first = accuracies(Evaluation(RECIPE, 3), MLP(4, 1))
+    torch.rand(3)  # the global generator stands elsewhere the second time
+    assert accuracies(Evaluation(RECIPE, 3), MLP(4, 1)) == first
+
+
+def test_the_global_generator_stays_as_it_was():
+    before = torch.get_rng_state()
+    accuracies(Evaluation(RECIPE, 2), MLP(4, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_networks_of_two_small_sets_under_one_seed_start_equal():
+    one, other = Kept(), Kept()
+    for kept, small in ((one, images(6, 1)), (other, images(10, 7))):
+        list(Evaluation(RECIPE, 2).accuracies(small, images(9, 2), kept, 0))
+    assert all(torch.equal(a, b) for a, b in zip(one.starts, other.starts, strict=True))
+
+
+def test_orders_and_transforms_under_one_seed_are_equal():
+    one, other = Kept(), Kept()
+    for kept in (one, other):
+        accuracies(Evaluation(RECIPE, 2), kept)
+    for a, b, start in zip(one.networks, other.networks, one.starts, strict=True):
+        assert torch.equal(weights(a), weights(b))
+        assert not torch.equal(weights(a), start)
+
+
+def test_a_network_does_not_depend_on_how_many_are_trained():
+    one, other = Kept(), Kept()
+    accuracies(Evaluation(RECIPE, 1), one)
+    accuracies(Evaluation(RECIPE, 3), other)
+    assert torch.equal(weights(one.networks[0]), weights(other.networks[0]))
+
+
+def test_networks_of_one_seed_differ():
+    kept = Kept()
+    accuracies(Evaluation(RECIPE, 2), kept)
+    assert not torch.equal(kept.starts[0], kept.starts[1])
+
+
+def test_another_seed_gives_other_networks():
+    one, other = Kept(), Kept()
+    accuracies(Evaluation(RECIPE, 1), one, seed=1)
+    accuracies(Evaluation(RECIPE, 1), other, seed=2)
+    assert not torch.equal(one.starts[0], other.starts[0])
+
+
+def test_accuracy_is_that_on_the_test_images():
+    # Two classes that lie 3 apart in every pixel are learnt, and their mirror image is not.
+    recipe = replace(RECIPE, epochs=30, augmentation=Augmentation([], False))
+    small, test = images(10, 1, shift=3.0), images(40, 2, shift=3.0)
+    swapped = LabelledImages(test.images, 1 - test.labels, 2)
+    evaluation = Evaluation(recipe, 2)
+    assert list(evaluation.accuracies(small, test, MLP(16, 1), 0)) == [1.0, 1.0]
+    assert list(evaluation.accuracies(small, swapped, MLP(16, 1), 0)) == [0.0, 0.0]
+
+
+def test_accuracy_of_an_untrained_network_is_its_own():
+    kept, test = Kept(), images(200, 2)
+    (found,) = Evaluation(STILL, 1).accuracies(images(6, 1), test, kept, 0)
+    right = kept.networks[0](test.images).argmax(1) == test.labels
+    assert found == pytest.approx(right.double().mean().item())
+
+
+def test_classes_without_an_image_keep_their_logits():
+    kept = Kept()
+    small = LabelledImages(torch.zeros(2, 1, 8, 8), torch.tensor([0, 3]), 5)
+    list(Evaluation(STILL, 1).accuracies(small, small, kept, 0))
+    assert kept.networks[0].classifier.out_features == 5
+
+
+def test_no_network_is_refused():
+    with pytest.raises(ValueError, match=r"^evaluation\.networks must be >= 1, got 0$"):
+        Evaluation(RECIPE, 0)
+
+
+def test_training_on_nothing_is_refused():
+    nothing = images(0, 1)
+    with pytest.raises(ValueError, match=r"^data must hold at least one image, got none$"):
+        list(Evaluation(RECIPE, 1).accuracies(nothing, images(9, 2), MLP(4, 1), 0))
