@@ -57,6 +57,18 @@ def fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
+def below_one(name: str, value: float) -> None:
+    """Refuses a value outside [0, 1), as a momentum of 1 never forgets.
+
+    Raises:
+        TypeError: If ``value`` is not an int or a float.
+        ValueError: If it lies outside.
+    """
+    _number(name, value)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
 def one_of(kind: str, value: str, known: Collection[str]) -> None:
     """Refuses a name that is not known, and tells the known ones.
 

@@ -33,6 +33,8 @@ class Task:
     seed: int
 
     def __post_init__(self) -> None:
+        if self.counts.min() < 0:
+            raise ValueError(f"counts must be >= 0, got {self.counts.tolist()}")
         if self.counts.shape != (self.real.num_classes,) or self.counts.sum() < 1:
             raise ValueError(
                 f"counts must have shape ({self.real.num_classes},) and a sum >= 1, "

@@ -111,10 +111,11 @@ def herd(features: Tensor, count: int) -> Tensor:
 def centres(features: Tensor, count: int) -> Tensor:
     """Returns the rows of greedy k-center, in its order: ``(n, D)`` to ``(count,)``."""
     chosen = [int((features - features.mean(0)).norm(dim=1).argmin())]
-    distance = (features - features[chosen[0]]).norm(dim=1)
+    distance = torch.full((len(features),), torch.inf)
     while len(chosen) < count:
-        chosen.append(int(distance.argmax()))
         distance = distance.minimum((features - features[chosen[-1]]).norm(dim=1))
+        distance[chosen[-1]] = -1.0  # below any other, so that equal images are not taken twice
+        chosen.append(int(distance.argmax()))
     return torch.tensor(chosen)
 
 

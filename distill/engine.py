@@ -24,7 +24,7 @@ from typing import final
 import torch
 
 from distill.augment import Augmentation, Draw
-from distill.checks import at_least, positive, whole
+from distill.checks import below_one, positive, whole
 from distill.condenser import Condenser, State, Step, Task, condense
 from distill.images import LabelledImages
 from distill.networks import Architecture, Network, fresh
@@ -68,7 +68,7 @@ class Distillation(Condenser):
         whole("method.iterations", self.iterations, 1)
         whole("method.real_batch", self.real_batch, 1)
         positive("method.learning_rate", self.learning_rate)
-        at_least("method.momentum", self.momentum, 0)
+        below_one("method.momentum", self.momentum)
 
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         """Yields every optimiser step.
@@ -77,6 +77,8 @@ class Distillation(Condenser):
             FloatingPointError: If the loss is not finite.
         """
         run = _Run.start(self, task) if state is None else _Run(self, task, state)
+        if run.done == self.iterations:  # resumed at the end: the set is there already
+            yield Step(run.done, self.iterations, None, run.state, run.result)
         while run.done < self.iterations:
             loss = run.step()
             if not math.isfinite(loss):
@@ -98,7 +100,7 @@ class _Run:
             self.parameters.values(), lr=method.learning_rate, momentum=method.momentum
         )
         if "optimiser" in state:
-            self.optimiser.load_state_dict(state["optimiser"])
+            self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
         self.by_class = [task.real.of_class(label) for label in task.classes]
         self.sizes = task.counts[task.counts > 0]
         self.network = self._network()

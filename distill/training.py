@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from distill.augment import Augmentation
-from distill.checks import at_least, positive, whole
+from distill.checks import at_least, below_one, positive, whole
 from distill.images import LabelledImages
 
 SCORED_AT_ONCE = 500  # images
@@ -42,7 +42,9 @@ class Recipe:
         whole("epochs", self.epochs, 1)
         whole("batch", self.batch, 1)
         positive("learning_rate", self.learning_rate)
-        at_least("momentum", self.momentum, 0)
+        below_one("momentum", self.momentum)
+        if self.decay_after is not None:
+            whole("decay_after", self.decay_after, 1)
         at_least("weight_decay", self.weight_decay, 0)
 
     def optimiser(self, network: nn.Module, factor: float = 1.0) -> torch.optim.Optimizer:

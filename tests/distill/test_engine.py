@@ -437,7 +437,7 @@ def test_a_step_too_large_stops_the_run_once_the_loss_overflows():
         ("iterations", 0, ">= 1"),
         ("real_batch", 0, ">= 1"),
         ("learning_rate", 0.0, "> 0"),
-        ("momentum", -0.5, ">= 0"),
+        ("momentum", -0.5, r"in \[0, 1\)"),
     ],
 )
 def test_values_below_their_range_are_refused(field_name, value, rule):

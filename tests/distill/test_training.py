@@ -313,7 +313,7 @@ def test_scoring_on_nothing_is_refused():
         ("epochs", 0, ">= 1"),
         ("batch", 0, ">= 1"),
         ("learning_rate", 0.0, "> 0"),
-        ("momentum", -0.1, ">= 0"),
+        ("momentum", -0.1, r"in \[0, 1\)"),
         ("weight_decay", -0.1, ">= 0"),
     ],
 )

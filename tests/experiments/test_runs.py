@@ -127,3 +127,16 @@ def test_federated_run_writes_a_line_for_each_client_and_round(tmp_path):
     ]
     metrics = record_of(folder)["metrics"]
     assert sum(row["bytes_up"] for row in rows) == metrics["bytes_up"]
+
+
+def test_a_run_killed_while_its_set_is_evaluated_resumes(tmp_path):
+    unbroken = run(*words_of("distill", tmp_path / "whole"), command="test")
+    kind, words = words_of("distill", tmp_path / "killed")
+    planned = plan(kind, words)
+    folder = RunFolder(tmp_path / "killed" / kind / planned.name / planned.config_hash)
+    folder.begin(planned.config)
+    steps = planned.scenario.prepare().steps(folder)
+    while not next(steps).text.startswith("small set"):
+        pass
+    steps.close()
+    assert measured(run(kind, words, command="test")) == measured(unbroken)
