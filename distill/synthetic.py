@@ -33,6 +33,9 @@ class SyntheticSet:
     normalisation: Normalisation
     origin: Origin
 
+    def __post_init__(self) -> None:
+        one_of("origin", self.origin, ("real", "noise"))
+
     def __len__(self) -> int:
         return len(self.data)
 

@@ -55,7 +55,20 @@ def test_a_value_outside_the_unit_interval_is_no_fraction(value):
         checks.fraction("share", value)
 
 
-@pytest.mark.parametrize("check", [checks.positive, checks.fraction], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("value", [0, 0.5, 0.999])
+def test_a_value_from_zero_up_to_one_is_below_one(value):
+    checks.below_one("momentum", value)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1, 1.0, float("nan")])
+def test_one_and_more_are_not_below_one(value):
+    with pytest.raises(ValueError, match=rf"^momentum must be in \[0, 1\), got {value}$"):
+        checks.below_one("momentum", value)
+
+
+@pytest.mark.parametrize(
+    "check", [checks.positive, checks.fraction, checks.below_one], ids=lambda c: c.__name__
+)
 @pytest.mark.parametrize("value", ["1e-3", True, None], ids=repr)
 def test_what_is_no_number_is_refused_by_its_type(check, value):
     with pytest.raises(TypeError, match=rf"^rate must be a number, got {value!r}$"):

@@ -52,6 +52,10 @@ def test_more_images_than_real_ones_may_be_wanted():
     assert len(Task(real([0]), torch.tensor([5, 0, 0, 0]), HALF, 0).labels) == 5
 
 
+def test_one_image_in_all_may_be_wanted():
+    assert Task(real([0, 1]), torch.tensor([0, 1, 0, 0]), HALF, 0).classes == [1]
+
+
 def test_counts_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"^counts must have shape \(4,\) .* got \[1, 1\]$"):
         Task(real([0, 1]), torch.tensor([1, 1]), HALF, 0)

@@ -47,9 +47,11 @@ class Seen(Objective):
     networks: list[Network] = field(default_factory=list)
     real: list[ClassBatch] = field(default_factory=list)
     synthetic: list[ClassBatch] = field(default_factory=list)
+    leaves: list[bool] = field(default_factory=list)
 
     def __call__(self, network: Embedder, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
         self.networks.append(network)
+        self.leaves.append(synthetic.images.is_leaf and synthetic.images.requires_grad)
         self.real.append(replace(real, images=real.images.clone()))
         self.synthetic.append(replace(synthetic, images=synthetic.images.detach().clone()))
         return DistributionMatching()(network, real, synthetic)
@@ -179,6 +181,23 @@ def test_every_class_and_step_has_a_transform_of_its_own():
     ]
     assert all(len(hole) == 1 for hole in shared)
     assert len(holes) > 10
+
+
+def test_transforms_are_drawn_for_the_size_of_the_images():
+    # Images of 8 x 32 ones move by int(32 / 8 + .5) = 4 columns and one row at most.
+    real = LabelledImages(torch.ones(4, 1, 8, 32), torch.arange(4), 4)
+    task, seen = Task(real, torch.tensor([1, 1, 1, 1]), HALF, 0), Seen()
+    method = replace(DM, objective=seen, augmentation=Augmentation(["crop"], False))
+    condense(replace(method, learning_rate=1e-30, iterations=20), task)
+    shifted = torch.cat([batch.images for batch in seen.real])
+    assert shifted.sum((1, 2)).count_nonzero(dim=1).min() == 28
+    assert shifted.sum((1, 3)).count_nonzero(dim=1).min() == 7
+
+
+def test_the_objective_sees_a_leaf():
+    seen = Seen()
+    condense(replace(DM, objective=seen), task_of([1, 1]))
+    assert seen.leaves == [True] * 5
 
 
 def test_real_batches_are_drawn_anew_from_their_class_without_replacement():

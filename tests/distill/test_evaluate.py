@@ -45,12 +45,12 @@ def weights(network: Network) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
-def images(count: int, seed: int, shift: float = 0.0) -> LabelledImages:
-    """Random images; class 1 lies ``shift`` above class 0."""
+def images(count: int, seed: int, apart: float = 0.0) -> LabelledImages:
+    """Random images; the two classes lie ``apart`` in every pixel, around 0."""
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 2
     noise = torch.randn(count, 1, 8, 8, generator=rng)
-    return LabelledImages(noise + shift * labels.view(-1, 1, 1, 1), labels, 2)
+    return LabelledImages(noise + apart * (labels.view(-1, 1, 1, 1) - 0.5), labels, 2)
 
 
 def accuracies(evaluation: Evaluation, architecture: Architecture, seed: int = 0) -> list[float]:
@@ -123,7 +123,7 @@ def test_another_seed_gives_other_networks():
 def test_accuracy_is_that_on_the_test_images():
     # Two classes that lie 3 apart in every pixel are learnt, and their mirror image is not.
     recipe = replace(RECIPE, epochs=30, augmentation=Augmentation([], False))
-    small, test = images(10, 1, shift=3.0), images(40, 2, shift=3.0)
+    small, test = images(10, 1, apart=3.0), images(40, 2, apart=3.0)
     swapped = LabelledImages(test.images, 1 - test.labels, 2)
     evaluation = Evaluation(recipe, 2)
     assert list(evaluation.accuracies(small, test, MLP(16, 1), 0)) == [1.0, 1.0]

@@ -39,7 +39,9 @@ def test_normalising_leaves_the_stored_images_alone():
 def test_quantising_inverts_normalising_on_every_grey_level():
     levels = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
     normalisation = Normalisation([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
-    assert torch.equal(normalisation.quantise(normalisation(levels)), levels)
+    quantised = normalisation.quantise(normalisation(levels))
+    assert quantised.dtype == torch.uint8
+    assert torch.equal(quantised, levels)
 
 
 def test_quantising_rounds_to_the_nearest_level():
@@ -142,6 +144,11 @@ def test_a_union_keeps_the_order_of_its_parts():
     assert union.labels.tolist() == [3, 1, 0]
     assert union.images[:, 0, 0, 0].tolist() == [0.0, 1.0, 0.0]
     assert union.num_classes == 4
+
+
+def test_a_union_of_one_part_is_that_part():
+    union = LabelledImages.union([labelled([3, 1])])
+    assert (union.labels.tolist(), union.num_classes) == ([3, 1], 4)
 
 
 def test_a_union_of_different_tasks_is_refused():

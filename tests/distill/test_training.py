@@ -103,6 +103,7 @@ def test_one_step_goes_down_the_gradient(rng):
         {"epochs": 4, "momentum": 0.9},
         {"epochs": 4, "weight_decay": 0.3},
         {"epochs": 6, "momentum": 0.9, "weight_decay": 0.01, "decay_after": 3},
+        {"epochs": 3, "momentum": 0.9, "decay_after": 1},
         {"epochs": 3, "momentum": 0.9, "decay_after": 3},
     ],
     ids=str,
@@ -225,12 +226,12 @@ def test_replayed_images_are_augmented_too(rng):
 
 
 def test_images_of_a_batch_have_transforms_of_their_own(rng):
-    # The hole is int(9 / 2 + .5) = 5 high and int(12 / 2 + .5) = 6 wide where nothing clips it.
-    same = torch.randn(1, 1, 9, 12, generator=rng).expand(20, -1, -1, -1)
-    transformed = augmented(same, Augmentation(["cutout"], False), rng)
-    holes = {tuple((image == 0).flatten().tolist()) for image in transformed}
-    assert len(holes) > 10
-    assert max(sum(hole) for hole in holes) == 5 * 6
+    # A crop shifts by int(8 / 8 + .5) = 1 row and int(32 / 8 + .5) = 4 columns at most, either
+    # way: 3 * 9 = 27 shifts, which leave 7 to 8 rows and 28 to 32 columns of ones.
+    shifted = augmented(torch.ones(200, 1, 8, 32), Augmentation(["crop"], False), rng)
+    assert len({tuple(image.flatten().tolist()) for image in shifted}) == 27
+    assert shifted.sum((1, 2)).count_nonzero(dim=1).min() == 28
+    assert shifted.sum((1, 3)).count_nonzero(dim=1).min() == 7
 
 
 def test_data_is_left_alone(rng):
@@ -315,6 +316,7 @@ def test_scoring_on_nothing_is_refused():
         ("learning_rate", 0.0, "> 0"),
         ("momentum", -0.1, r"in \[0, 1\)"),
         ("weight_decay", -0.1, ">= 0"),
+        ("decay_after", 0, ">= 1"),
     ],
 )
 def test_values_below_their_range_are_refused(field, value, rule):
