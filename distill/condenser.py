@@ -33,11 +33,13 @@ class Task:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.counts.min() < 0:
-            raise ValueError(f"counts must be >= 0, got {self.counts.tolist()}")
-        if self.counts.shape != (self.real.num_classes,) or self.counts.sum() < 1:
+        if (
+            self.counts.shape != (self.real.num_classes,)
+            or not (self.counts >= 0).all()
+            or self.counts.sum() < 1
+        ):
             raise ValueError(
-                f"counts must have shape ({self.real.num_classes},) and a sum >= 1, "
+                f"counts must have shape ({self.real.num_classes},), values >= 0 and a sum >= 1, "
                 f"got {self.counts.tolist()}"
             )
         empty = (self.counts > 0) & (self.real.counts == 0)

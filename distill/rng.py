@@ -40,5 +40,5 @@ def global_stream(seed: int) -> Iterator[None]:
     Avalanche's data loaders.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
