@@ -1,4 +1,4 @@
-"""One run: device and threads, the bar, the record. The only place that picks a device."""
+"""One run: threads, the bar, the record."""
 
 import logging
 import signal
@@ -21,7 +21,7 @@ from experiments.scenarios.base import Outcome, Run
 
 logger = logging.getLogger(__name__)
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu")  # no accelerator has been tried yet, so auto takes none
 
 
 def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path:
@@ -45,13 +45,12 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
     if folder.completed():
         logger.info("%s has completed before", folder.path)
         return folder.path
-    device = _set_up(settings)
+    _set_up(settings)
     try:
         ready = planned.scenario.prepare()
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
-    with torch.device(device):
-        _recorded(planned, ready, folder, command, bar)
+    _recorded(planned, ready, folder, command, bar)
     return folder.path
 
 
@@ -75,7 +74,7 @@ def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
         raise RunFailedError(f"{len(failures)} of {len(combinations)}: {'; '.join(failures)}")
 
 
-def _set_up(settings: Any) -> str:
+def _set_up(settings: Any) -> None:
     try:
         one_of("device", settings["device"], DEVICES)
         whole("seed", settings["seed"], 0)
@@ -85,20 +84,6 @@ def _set_up(settings: Any) -> str:
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
     keep_freed_memory()
-    return _device(settings["device"])
-
-
-def _device(wanted: str) -> str:
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[wanted]:
-        raise CommandError(f"device must be there, got {wanted}; use device=auto")
-    return wanted
 
 
 def _recorded(planned: Plan, ready: Run, folder: RunFolder, command: str, bar: bool) -> None:

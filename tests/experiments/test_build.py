@@ -89,6 +89,7 @@ WRONG = {
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
     "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu",
+    "distill method=random device=cuda": "unknown device 'cuda'; known: auto, cpu",
 }
 
 
