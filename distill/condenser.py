@@ -39,7 +39,7 @@ class Task:
             or self.counts.sum() < 1
         ):
             raise ValueError(
-                f"counts must have shape ({self.real.num_classes},), values >= 0 and a sum >= 1, "
+                f"counts must have shape ({self.real.num_classes},) with values >= 0 and a sum >= 1, "
                 f"got {self.counts.tolist()}"
             )
         empty = (self.counts > 0) & (self.real.counts == 0)
