@@ -39,8 +39,8 @@ class Task:
             or self.counts.sum() < 1
         ):
             raise ValueError(
-                f"counts must have shape ({self.real.num_classes},) with values >= 0 and a sum >= 1, "
-                f"got {self.counts.tolist()}"
+                f"counts must have shape ({self.real.num_classes},) with values >= 0 "
+                f"and a sum >= 1, got {self.counts.tolist()}"
             )
         empty = (self.counts > 0) & (self.real.counts == 0)
         if empty.any():
