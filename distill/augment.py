@@ -124,11 +124,12 @@ def _crop(images: Tensor, values: Values) -> Tensor:
     rows = torch.arange(height) + values["down"].view(-1, 1)
     columns = torch.arange(width) + values["right"].view(-1, 1)
     inside = _within(rows, height).unsqueeze(2) & _within(columns, width).unsqueeze(1)
-    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    rows = rows.clamp(0, height - 1).to(images.device)
+    columns = columns.clamp(0, width - 1).to(images.device)
     if len(rows) == 1:
         moved = images[:, :, rows[0]][..., columns[0]]
     else:
-        batch = torch.arange(len(images)).view(-1, 1, 1)
+        batch = torch.arange(len(images), device=images.device).view(-1, 1, 1)
         moved = images.permute(0, 2, 3, 1)[batch, rows.unsqueeze(2), columns.unsqueeze(1)]
         moved = moved.permute(0, 3, 1, 2)
     return moved * inside.unsqueeze(1).to(images)

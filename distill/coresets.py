@@ -90,7 +90,8 @@ class Noise(Condenser):
         chosen = []
         for label in task.classes:
             shape = (int(task.counts[label]), *task.real.image_shape)
-            chosen.append(torch.randn(shape, generator=derive(task.seed, "noise", label)))
+            noise = torch.randn(shape, generator=derive(task.seed, "noise", label))
+            chosen.append(noise.to(task.real.images))
         yield _only_step(task, chosen, "noise")
 
 
@@ -98,7 +99,7 @@ def herd(features: Tensor, count: int) -> Tensor:
     """Returns the rows that herding chooses, in its order: ``(n, D)`` to ``(count,)``."""
     mean = features.mean(0)
     weight, chosen = mean.clone(), []
-    left = torch.ones(len(features), dtype=torch.bool)
+    left = torch.ones(len(features), dtype=torch.bool, device=features.device)
     for _ in range(count):
         scores = (features @ weight).masked_fill(~left, -torch.inf)
         best = int(scores.argmax())
@@ -111,7 +112,7 @@ def herd(features: Tensor, count: int) -> Tensor:
 def centres(features: Tensor, count: int) -> Tensor:
     """Returns the rows of greedy k-center, in its order: ``(n, D)`` to ``(count,)``."""
     chosen = [int((features - features.mean(0)).norm(dim=1).argmin())]
-    distance = torch.full((len(features),), torch.inf)
+    distance = features.new_full((len(features),), torch.inf)
     while len(chosen) < count:
         distance = distance.minimum((features - features[chosen[-1]]).norm(dim=1))
         distance[chosen[-1]] = -1.0  # below any other, so that equal images are not taken twice
@@ -138,6 +139,7 @@ def _class_tasks(task: Task) -> Iterator[tuple[int, Tensor, int]]:
 
 
 def _only_step(task: Task, chosen: list[Tensor], origin: Origin) -> Step:
-    data = LabelledImages(torch.cat(chosen), task.labels, task.real.num_classes)
+    images = torch.cat(chosen)
+    data = LabelledImages(images, task.labels.to(images.device), task.real.num_classes)
     small = SyntheticSet(data, task.normalisation, origin)
     return Step(1, 1, None, dict, lambda: small)

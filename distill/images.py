@@ -1,16 +1,15 @@
 """Labelled images as tensors, their normalisation, and how many bytes a store takes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, final
+from typing import Self, final
 
 import torch
 from torch import Tensor
 
-from distill.checks import image_stack, one_of
-
-Store = Literal["uint8", "float32"]
-STORES = ("uint8", "float32")
+from distill.checks import image_stack
+from distill.stores import itemsize
 
 
 @final
@@ -76,11 +75,14 @@ class LabelledImages:
         images: ``(N, C, H, W)``; normalised float32 for training, uint8 as stored.
         labels: Class of each image, int64 in [0, num_classes), ``(N,)``.
         num_classes: Classes of the task, whether or not each has an image here.
+        targets: What a network is to answer instead of the class, float32
+            ``(N, num_classes)``; None: the class.
     """
 
     images: Tensor
     labels: Tensor
     num_classes: int
+    targets: Tensor | None = None
 
     def __post_init__(self) -> None:
         image_stack("images", self.images)
@@ -94,6 +96,9 @@ class LabelledImages:
                 f"labels must be in [0, {self.num_classes}), "
                 f"got {self.labels.min().item()} to {self.labels.max().item()}"
             )
+        soft = (len(self.labels), self.num_classes)
+        if self.targets is not None and self.targets.shape != soft:
+            raise ValueError(f"targets must have shape {soft}, got {tuple(self.targets.shape)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,12 +111,24 @@ class LabelledImages:
 
     @property
     def counts(self) -> Tensor:
-        """Images of each class, int64, ``(num_classes,)``."""
-        return torch.bincount(self.labels, minlength=self.num_classes)
+        """Images of each class, int64, ``(num_classes,)``, on the CPU."""
+        return torch.bincount(self.labels, minlength=self.num_classes).cpu()
+
+    @property
+    def are_distributions(self) -> bool:
+        """Whether there are targets, and they are probabilities."""
+        return self.targets is not None and bool((self.targets >= 0).all())
 
     def rows(self, index: Tensor) -> Self:
         """Returns the images at ``index``, in its order."""
-        return type(self)(self.images[index], self.labels[index], self.num_classes)
+        targets = None if self.targets is None else self.targets[index]
+        return type(self)(self.images[index], self.labels[index], self.num_classes, targets)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns the same images on a device."""
+        targets = None if self.targets is None else self.targets.to(device)
+        images, labels = self.images.to(device), self.labels.to(device)
+        return type(self)(images, labels, self.num_classes, targets)
 
     def of_class(self, label: int) -> Tensor:
         """Returns the images of one class, ``(n, C, H, W)``, in stored order."""
@@ -122,18 +139,23 @@ class LabelledImages:
         """Returns the images of all parts, in the order given.
 
         Raises:
-            ValueError: If there is no part, or the parts are of different tasks.
+            ValueError: If there is no part, or the parts are of different tasks, or some have
+                targets and some don't.
         """
         if not parts or len({(part.image_shape, part.num_classes) for part in parts}) > 1:
             raise ValueError(
                 "parts must be one or more sets of one image shape and number of classes, got "
                 f"{sorted({(part.image_shape, part.num_classes) for part in parts})}"
             )
+        soft = [part.targets for part in parts if part.targets is not None]
+        if soft and len(soft) < len(parts):
+            raise ValueError(f"parts must all have targets or none, got {len(soft)} with targets")
         images = torch.cat([part.images for part in parts])
-        return cls(images, torch.cat([part.labels for part in parts]), parts[0].num_classes)
+        labels = torch.cat([part.labels for part in parts])
+        return cls(images, labels, parts[0].num_classes, torch.cat(soft) if soft else None)
 
 
-def stored_bytes(count: int, image_shape: Sequence[int], store: Store) -> int:
+def stored_bytes(count: int, image_shape: Sequence[int], store: str) -> int:
     """Returns the bytes of ``count`` images and their labels, one byte a label.
 
     >>> stored_bytes(10, (1, 28, 28), "uint8"), stored_bytes(10, (1, 28, 28), "float32")
@@ -142,9 +164,4 @@ def stored_bytes(count: int, image_shape: Sequence[int], store: Store) -> int:
     Raises:
         ValueError: If the store is unknown.
     """
-    one_of("store", store, STORES)
-    itemsize = 1 if store == "uint8" else 4
-    pixels = 1
-    for side in image_shape:
-        pixels *= side
-    return count * (pixels * itemsize + 1)
+    return count * (math.prod(image_shape) * itemsize(store) + 1)

@@ -48,6 +48,24 @@ class Network(nn.Module):
         """Returns the features ``(N, D)`` of normalised images ``(N, C, H, W)``."""
         return cast(Tensor, self.embedding(images))
 
+    def layers(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Returns the activations after every ReLU, ``(N, K, H, W)`` each, and the features.
+
+        Raises:
+            ValueError: If the network is no chain of layers with two ReLUs on maps.
+        """
+        activations, maps = list[Tensor](), images
+        for module in self.embedding.children():
+            maps = module(maps)
+            if isinstance(module, nn.ReLU) and maps.ndim == 4:
+                activations.append(maps)
+        if len(activations) < 2:
+            raise ValueError(
+                "network must be a chain of two or more convolutional blocks for this objective; "
+                "take convnet"
+            )
+        return activations, maps
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits ``(N, num_classes)``."""
         return cast(Tensor, self.classifier(self.embed(images)))

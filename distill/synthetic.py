@@ -9,9 +9,13 @@ from typing import Any, Literal, Self, final
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from distill.checks import one_of
-from distill.images import STORES, LabelledImages, Normalisation, Store, stored_bytes
+from distill.images import LabelledImages, Normalisation, stored_bytes
+from distill.parameterisations.base import Code
+from distill.parameterisations.described import describe, rebuild
+from distill.stores import RANGE_BYTES, itemsize, pack, unpack
 
 Origin = Literal["real", "noise"]
 METADATA = {"num_classes", "mean", "std", "origin"}
@@ -27,11 +31,15 @@ class SyntheticSet:
         normalisation: The map between those images and pixels in [0, 1].
         origin: ``real`` if any image is a real one, started from one or averages some;
             such images say something about single records of the data.
+        code: The numbers that the images are decoded from; None: they are kept as pixels.
+        rates: The step sizes that were learned for training on them, in order; none: empty.
     """
 
     data: LabelledImages
     normalisation: Normalisation
     origin: Origin
+    code: Code | None = None
+    rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         one_of("origin", self.origin, ("real", "noise"))
@@ -39,54 +47,91 @@ class SyntheticSet:
     def __len__(self) -> int:
         return len(self.data)
 
-    def storage_bytes(self, store: Store) -> int:
-        """Returns the bytes of images and labels in a store, one byte a label."""
-        return stored_bytes(len(self), self.data.image_shape, store)
+    @property
+    def given_bytes(self) -> int:
+        """The bytes of what decodes the set but was not learned for it, a generator, as float32."""
+        return 0 if self.code is None else self.code.given_numbers * itemsize("float32")
 
-    def stored(self, store: Store) -> Self:
-        """Returns the set as it comes back from a store: rounded, for uint8.
+    def storage_bytes(self, store: str) -> int:
+        """Returns the bytes of the set's own numbers and labels in a store.
+
+        Pixels take a label of one byte an image; a code takes four bytes a class for the
+        number of its images; learned labels take a number a class and image besides.
 
         Raises:
             ValueError: If the store is unknown.
         """
-        one_of("store", store, STORES)
-        if store == "float32":
-            return self
-        images = self.normalisation(self.normalisation.quantise(self.data.images))
-        data = LabelledImages(images, self.data.labels, self.data.num_classes)
-        return type(self)(data, self.normalisation, self.origin)
+        size, targets = itemsize(store), self.data.targets
+        a_range = RANGE_BYTES if store == "uint8" else 0
+        soft = 0 if targets is None else targets.numel() * size + a_range
+        if self.code is None:
+            return stored_bytes(len(self), self.data.image_shape, store) + soft
+        images = self.code.numbers * size + a_range * len(self.code.learned)
+        return images + 4 * self.data.num_classes + soft
 
-    def save(self, path: Path, store: Store) -> None:
-        """Writes a safetensors file: ``images``, ``labels``, and metadata as JSON strings."""
-        one_of("store", store, STORES)
-        images = self.data.images
-        if store == "uint8":
-            images = self.normalisation.quantise(images)
-        tensors = {"images": images.contiguous(), "labels": self.data.labels.contiguous()}
-        save_file(tensors, path, self._metadata())
+    def stored(self, store: str) -> Self:
+        """Returns the set as it comes back from a store: rounded, for all but float32.
+
+        Raises:
+            ValueError: If the store is unknown.
+        """
+        return self.from_state({**self._tensors(store), **self._metadata()})
+
+    def save(self, path: Path, store: str) -> None:
+        """Writes a safetensors file: numbers, labels, and metadata as JSON strings."""
+        save_file(self._tensors(store), path, self._metadata())
 
     def state(self) -> dict[str, Any]:
         """Returns the set as tensors and plain values, for a checkpoint."""
-        return {"images": self.data.images, "labels": self.data.labels, **self._metadata()}
+        return {**self._tensors("float32"), **self._metadata()}
+
+    def _tensors(self, store: str) -> dict[str, Tensor]:
+        itemsize(store)
+        tensors = {"labels": self.data.labels.cpu().contiguous()}
+        if self.code is None:
+            tensors["images"] = self._packed_images(store)
+        else:
+            for name, numbers in self.code.parameters.items():
+                kept = pack(numbers, store if self.code.is_learned(name) else "float32")
+                tensors |= {f"code/{name}/{part}": value for part, value in kept.items()}
+        if self.data.targets is not None:
+            kept = pack(self.data.targets, store)
+            tensors |= {f"targets/{part}": value for part, value in kept.items()}
+        return {name: value.cpu().contiguous() for name, value in tensors.items()}
+
+    def _packed_images(self, store: str) -> Tensor:
+        if store == "uint8":
+            return self.normalisation.quantise(self.data.images)
+        return pack(self.data.images, store)["numbers"]
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Returns the set that :meth:`state` took."""
         known = {key: json.loads(state[key]) for key in METADATA}
         normalisation = Normalisation(known["mean"], known["std"])
-        images = state["images"]
-        if images.dtype == torch.uint8:
-            images = normalisation(images)
-        data = LabelledImages(images, state["labels"], known["num_classes"])
-        return cls(data, normalisation, known["origin"])
+        labels, num_classes = state["labels"], known["num_classes"]
+        code = _code(state, torch.bincount(labels, minlength=num_classes))
+        images = state["images"] if code is None else code.decode(torch.arange(len(labels)))
+        images = normalisation(images) if images.dtype == torch.uint8 else images.float()
+        packed = _packed(state, "targets/")
+        targets = unpack(packed) if packed else None
+        data = LabelledImages(images, labels, num_classes, targets)
+        rates = tuple(json.loads(state.get("rates", "[]")))
+        return cls(data, normalisation, known["origin"], code, rates)
 
     def _metadata(self) -> dict[str, str]:
-        return {
-            "num_classes": json.dumps(self.data.num_classes),
-            "mean": json.dumps(self.normalisation.mean),
-            "std": json.dumps(self.normalisation.std),
-            "origin": json.dumps(self.origin),
+        values: dict[str, Any] = {
+            "num_classes": self.data.num_classes,
+            "mean": self.normalisation.mean,
+            "std": self.normalisation.std,
+            "origin": self.origin,
         }
+        if self.rates:
+            values["rates"] = self.rates
+        if self.code is not None:
+            values["parameterisation"] = describe(self.code.parameterisation)
+            values["image_shape"] = self.code.image_shape
+        return {name: json.dumps(value) for name, value in values.items()}
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -97,8 +142,24 @@ class SyntheticSet:
         """
         with safe_open(path, "pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            missing = ({"images", "labels"} - set(file.keys())) | (METADATA - set(metadata))
+            needed, described = {"labels", "images"}, METADATA
+            if "parameterisation" in metadata:
+                needed, described = {"labels"}, METADATA | {"image_shape"}
+            missing = (needed - set(file.keys())) | (described - set(metadata))
             if missing:
                 raise ValueError(f"{path} must hold {', '.join(sorted(missing))}, got none")
-            tensors = {name: file.get_tensor(name) for name in ("images", "labels")}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return cls.from_state({**metadata, **tensors})
+
+
+def _code(state: Mapping[str, Any], counts: Tensor) -> Code | None:
+    if "parameterisation" not in state:
+        return None
+    names = sorted({key.split("/")[1] for key in state if key.startswith("code/")})
+    parameters = {name: unpack(_packed(state, f"code/{name}/")) for name in names}
+    parameterisation = rebuild(json.loads(state["parameterisation"]))
+    return Code(parameterisation, parameters, counts, tuple(json.loads(state["image_shape"])))
+
+
+def _packed(state: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

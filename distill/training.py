@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from distill.augment import Augmentation
-from distill.checks import at_least, below_one, positive, whole
+from distill.checks import at_least, below_one, one_of, positive, whole
 from distill.images import LabelledImages
+from distill.labels import centred
 
 SCORED_AT_ONCE = 500  # images
 
@@ -18,7 +19,7 @@ SCORED_AT_ONCE = 500  # images
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: stochastic gradient descent on cross-entropy.
+    """How a network is trained.
 
     Attributes:
         epochs: Passes over the data, >= 1.
@@ -28,6 +29,10 @@ class Recipe:
         weight_decay: Factor of the weights added to their gradient, >= 0.
         decay_after: Epochs after which the step is a tenth and momentum starts again, or None.
         augmentation: Drawn per image, one family a batch.
+        optimiser: ``sgd``, ``adam`` or ``adamw``; momentum is the first's alone.
+        loss: ``cross_entropy`` of the classes, or of the targets where these are distributions;
+            ``squared``: the distance of the logits from the targets, or from the centred
+            one-hot labels where there are none.
     """
 
     epochs: int
@@ -37,6 +42,8 @@ class Recipe:
     weight_decay: float
     decay_after: int | None
     augmentation: Augmentation
+    optimiser: str = "sgd"
+    loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs, 1)
@@ -46,15 +53,36 @@ class Recipe:
         if self.decay_after is not None:
             whole("decay_after", self.decay_after, 1)
         at_least("weight_decay", self.weight_decay, 0)
+        one_of("optimiser", self.optimiser, ("sgd", "adam", "adamw"))
+        one_of("loss", self.loss, ("cross_entropy", "squared"))
 
-    def optimiser(self, network: nn.Module, factor: float = 1.0) -> torch.optim.Optimizer:
+    def build_optimiser(self, network: nn.Module, factor: float = 1.0) -> torch.optim.Optimizer:
         """Returns the optimiser of the network's parameters, its step times ``factor``."""
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=self.learning_rate * factor,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
+        rate, decay = self.learning_rate * factor, self.weight_decay
+        if self.optimiser == "adam":
+            return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
+        if self.optimiser == "adamw":
+            return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
+        momentum = self.momentum
+        return torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
+
+    def loss_of(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Returns the mean loss of logits ``(N, num_classes)``.
+
+        Args:
+            logits: What the network answers.
+            wanted: Classes ``(N,)`` or targets ``(N, num_classes)``.
+        """
+        if self.loss == "cross_entropy":
+            return F.cross_entropy(logits, wanted)
+        if not wanted.is_floating_point():
+            wanted = centred(wanted, logits.shape[1])
+        return (logits - wanted).square().sum(1).mean()
+
+    def wanted(self, data: LabelledImages) -> Tensor:
+        """Returns what the loss compares with: the targets, if it can use them, or the classes."""
+        usable = data.targets is not None and (self.loss == "squared" or data.are_distributions)
+        return data.targets if usable and data.targets is not None else data.labels
 
 
 @final
@@ -96,15 +124,16 @@ def train(
         raise ValueError("data must hold at least one image, got none")
     additions = additions or Additions()
     network.train()
-    optimiser, loss = recipe.optimiser(network), 0.0
+    wanted = recipe.wanted(data)
+    optimiser, loss = recipe.build_optimiser(network), 0.0
     for epoch in range(recipe.epochs):
         if epoch == recipe.decay_after:
-            optimiser = recipe.optimiser(network, 0.1)
+            optimiser = recipe.build_optimiser(network, 0.1)
         loss = 0.0
         for rows in torch.split(torch.randperm(len(data), generator=rng), recipe.batch):
-            images, labels = _batch(data, rows, additions.replayed, rng)
+            images, answers = _batch((data.images, wanted), rows, additions.replayed, rng)
             images = augmented(images, recipe.augmentation, rng)
-            batch_loss = F.cross_entropy(network(images), labels)
+            batch_loss = recipe.loss_of(network(images), answers)
             optimiser.zero_grad(set_to_none=True)
             batch_loss.backward()  # type: ignore[no-untyped-call]
             if additions.adjust_gradients is not None:
@@ -115,13 +144,17 @@ def train(
 
 
 def _batch(
-    data: LabelledImages, rows: Tensor, replayed: LabelledImages | None, rng: torch.Generator
+    data: tuple[Tensor, Tensor],
+    rows: Tensor,
+    replayed: LabelledImages | None,
+    rng: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
+    images, answers = data
     if replayed is None or len(replayed) == 0:
-        return data.images[rows], data.labels[rows]
+        return images[rows], answers[rows]
     drawn = torch.randint(len(replayed), (len(rows),), generator=rng)
-    images = torch.cat([data.images[rows], replayed.images[drawn]])
-    return images, torch.cat([data.labels[rows], replayed.labels[drawn]])
+    images = torch.cat([images[rows], replayed.images[drawn]])
+    return images, torch.cat([answers[rows], replayed.labels[drawn]])
 
 
 def augmented(images: Tensor, augmentation: Augmentation, rng: torch.Generator) -> Tensor:

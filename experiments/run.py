@@ -21,7 +21,8 @@ from experiments.scenarios.base import Outcome, Run
 
 logger = logging.getLogger(__name__)
 
-DEVICES = ("auto", "cpu")  # no accelerator has been tried yet, so auto takes none
+DEVICES = ("auto", "cpu", "cuda", "mps")
+ACCELERATED = ("distillation",)  # scenarios that have been run on an accelerator
 
 
 def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path:
@@ -45,12 +46,12 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
     if folder.completed():
         logger.info("%s has completed before", folder.path)
         return folder.path
-    _set_up(settings)
+    device = _set_up(settings, kind)
     try:
-        ready = planned.scenario.prepare()
+        ready = planned.scenario.prepare(device)
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
-    _recorded(planned, ready, folder, command, bar)
+    _recorded(planned, ready, folder, (command, device, bar))
     return folder.path
 
 
@@ -74,7 +75,8 @@ def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
         raise RunFailedError(f"{len(failures)} of {len(combinations)}: {'; '.join(failures)}")
 
 
-def _set_up(settings: Any) -> None:
+def _set_up(settings: Any, kind: str) -> str:
+    """Sets threads and the allocator; returns the device."""
     try:
         one_of("device", settings["device"], DEVICES)
         whole("seed", settings["seed"], 0)
@@ -84,9 +86,23 @@ def _set_up(settings: Any) -> None:
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
     keep_freed_memory()
+    return _device(settings["device"], kind)
 
 
-def _recorded(planned: Plan, ready: Run, folder: RunFolder, command: str, bar: bool) -> None:
+def _device(wanted: str, kind: str) -> str:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    best = next((name for name in ("cuda", "mps") if there[name]), "cpu")
+    if kind not in ACCELERATED:
+        if wanted not in ("auto", "cpu"):
+            raise CommandError(f"device must be cpu for {kind} runs, got {wanted}")
+        return "cpu"
+    if not there.get(wanted, True):
+        raise CommandError(f"device must be one that torch finds here, got {wanted}; take cpu")
+    return best if wanted == "auto" else wanted
+
+
+def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str, bool]) -> None:
+    command, device, bar = how
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     record: dict[str, Any] = {
         "scenario": planned.kind,
@@ -98,7 +114,7 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, command: str, bar: b
         "versions": versions(),
         "git": git_commit(),
         "machine": machine(),
-        "device": str(torch.get_default_device()),
+        "device": device,
         "threads": torch.get_num_threads(),
         "started": started,
     }

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from distill.checks import one_of, whole
 from distill.condenser import Condenser, Task, condense
-from distill.images import STORES, LabelledImages, Normalisation, Store, stored_bytes
+from distill.images import LabelledImages, Normalisation, stored_bytes
 from distill.networks import ImageShape
+from distill.stores import STORES, Store
 from distill.synthetic import SyntheticSet
 
 Allocation = Literal["adaptive", "fixed"]

@@ -22,29 +22,40 @@ from typing import final
 import torch
 from torch import Tensor
 
-from distill.networks import Embedder
-from distill.objectives.base import ClassBatch, Objective, check_same_classes
+from distill.networks import Embedder, Network
+from distill.objectives.matching import Statistic, check_same_classes, differentiated
+from distill.real import ClassBatch
 
 CHUNK = 64  # images embedded at once: their maps at width 128 stay within a processor's cache
 
 
 @final
 @dataclass(frozen=True)
-class DistributionMatching(Objective):
+class DistributionMatching(Statistic):
     """The DM loss. It has no hyperparameters and draws no random numbers."""
 
-    def __call__(self, network: Embedder, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
-        """Returns the scalar loss :math:`L`; gradients reach ``synthetic.images`` only.
+    def pull(
+        self,
+        network: Network,
+        real: ClassBatch,
+        synthetic: ClassBatch,
+        rng: torch.Generator,  # noqa: ARG002
+    ) -> tuple[float, Tensor]:
+        """Returns :math:`L` and its gradient on the synthetic images.
 
         Raises:
             ValueError: If the two batches differ in classes or in image shape.
         """
         check_same_classes(real, synthetic)
-        with torch.no_grad():
-            features = [network.embed(chunk) for chunk in torch.split(real.images, CHUNK)]
-            target = class_means(torch.cat(features), real)
+        target = class_means(embedded(network, real.images), real)
         gap = class_means(network.embed(synthetic.images), synthetic) - target
-        return gap.square().sum()
+        return differentiated(gap.square().sum(), synthetic)
+
+
+@torch.no_grad()
+def embedded(network: Embedder, images: Tensor) -> Tensor:
+    """Returns the features ``(N, D)``, in chunks and without a graph."""
+    return torch.cat([network.embed(chunk) for chunk in torch.split(images, CHUNK)])
 
 
 def class_means(features: Tensor, batch: ClassBatch) -> Tensor:

@@ -1,26 +1,248 @@
-"""The seam between stored numbers and images."""
+r"""How stored numbers become images: a source, then decoders.
 
+A source keeps one row of numbers for each image it can recall, and perhaps numbers that all
+rows share; each decoder maps what it is given to something closer to an image, with numbers
+of its own, and may turn one row into several images (its branches). Image :math:`n` of the
+set is branch :math:`n \bmod B` of row :math:`\lfloor n / B \rfloor`, where :math:`B` is the
+product of all branches. Everything is differentiable, and nothing here knows of a loss.
+
+References:
+    | Generalizing Dataset Distillation via Deep Generative Prior (Cazenavette et al., CVPR 2023)
+    | https://arxiv.org/abs/2305.01649, whose two-stage backward pass this cut allows
+"""
+
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, final
 
+import torch
 from torch import Tensor
 
-from distill.images import Normalisation
+from distill.images import LabelledImages, Normalisation
+from distill.rng import derive, subseed
 
 Parameters = Mapping[str, Tensor]
+Shape = tuple[int, ...]
 
 
-class Parameterisation(ABC):
-    """Decodes stored numbers to images. Subclasses are final frozen dataclasses."""
+class Source(ABC):
+    """Recalls rows from stored numbers. Subclasses are final frozen dataclasses."""
+
+    @property
+    @abstractmethod
+    def is_plain(self) -> bool:
+        """Whether the numbers are the rows themselves."""
 
     @abstractmethod
-    def encode(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns parameters that decode to normalised ``images`` ``(N, C, H, W)``."""
+    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
+        """Returns the rows of each class that ``numbers`` pay for, int64 ``(num_classes,)``.
+
+        Args:
+            numbers: What may be stored in all.
+            counts: The share of each class, int64 ``(num_classes,)``; 0: no row.
+            shape: The shape of one row.
+        """
 
     @abstractmethod
-    def decode(self, parameters: Parameters) -> Tensor:
-        """Returns the normalised images ``(N, C, H, W)``; differentiable."""
+    def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """Returns parameters that recall ``first`` ``(R, *shape)``, as nearly as they can."""
+
+    @abstractmethod
+    def recall(self, parameters: Parameters, index: Tensor) -> Tensor:
+        """Returns the rows at ``index``, ``(n, *shape)``; differentiable."""
 
     @abstractmethod
     def project_(self, parameters: Parameters, normalisation: Normalisation) -> None:
-        """Moves ``parameters`` into the allowed set, in place, after an optimiser step."""
+        """Moves the parameters into the allowed set, in place, after an optimiser step."""
+
+
+class Decoder(ABC):
+    """Maps rows towards images. Subclasses are final frozen dataclasses."""
+
+    @property
+    @abstractmethod
+    def branches(self) -> int:
+        """The images that become of one row, >= 1."""
+
+    @property
+    @abstractmethod
+    def learned(self) -> bool:
+        """Whether its numbers are learned for one set, and paid for by it."""
+
+    @abstractmethod
+    def row_shape(self, shape: Shape) -> Shape:
+        """Returns the shape of what goes in, where ``shape`` comes out.
+
+        Raises:
+            ValueError: If nothing could come out in this shape.
+        """
+
+    @abstractmethod
+    def begin(self, real: LabelledImages, shape: Shape, seed: int) -> dict[str, Tensor]:
+        """Returns the parameters to start from, with which ``shape`` comes out.
+
+        Args:
+            real: Normalised images to look at.
+            shape: What comes out.
+            seed: Names the random streams.
+        """
+
+    @abstractmethod
+    def encode(self, parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
+        """Returns rows that decode to nearly ``images``, one for each."""
+
+    @abstractmethod
+    def decode(self, parameters: Parameters, rows: Tensor, wanted: "Wanted") -> Tensor:
+        """Returns what is wanted of ``rows`` ``(n, *row_shape)``; differentiable."""
+
+
+@final
+@dataclass(frozen=True)
+class Wanted:
+    """What a decoder is asked for.
+
+    Attributes:
+        shape: What one row becomes.
+        labels: The class of each row, int64 ``(n,)``.
+        branch: Which of its branches, int64 in [0, branches), ``(n,)``.
+    """
+
+    shape: Shape
+    labels: Tensor
+    branch: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class Parameterisation:
+    """A source and the decoders behind it, in order.
+
+    Attributes:
+        source: Where the numbers are kept.
+        decoders: What makes images of them; none: rows are images.
+    """
+
+    source: Source
+    decoders: Sequence[Decoder] = ()
+
+    @property
+    def branches(self) -> int:
+        """The images that become of one row."""
+        return math.prod(decoder.branches for decoder in self.decoders)
+
+    def shapes(self, image_shape: Shape) -> list[Shape]:
+        """Returns the shape of rows, then what comes out of each decoder."""
+        shapes = [tuple(image_shape)]
+        for decoder in reversed(self.decoders):
+            shapes.insert(0, decoder.row_shape(shapes[0]))
+        return shapes
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether rows are images, as they are."""
+        return not self.decoders and self.source.is_plain
+
+    def decoding(self, real: LabelledImages, seed: int) -> dict[str, Tensor]:
+        """Returns the parameters of all decoders to start from, prefixed by their positions."""
+        shapes, parameters = self.shapes(real.image_shape), dict[str, Tensor]()
+        for position, decoder in enumerate(self.decoders):
+            own = decoder.begin(real, shapes[position + 1], subseed(seed, "decoder", position))
+            parameters |= {f"{position}.{name}": value for name, value in own.items()}
+        return parameters
+
+    def rows(self, decoding: Parameters, counts: Tensor, image_shape: Shape) -> Tensor:
+        """Returns the rows of each class that the numbers of ``counts`` images pay for.
+
+        Raises:
+            ValueError: If they don't pay for a row of every class.
+        """
+        paid = Code(self, decoding, counts, image_shape).numbers
+        budget = int(counts.sum()) * math.prod(image_shape)
+        rows = self.source.rows(budget - paid, counts, self.shapes(image_shape)[0])
+        if (rows[counts > 0] < 1).any():
+            raise ValueError(
+                f"ipc must be larger for this parameterisation: the images would take {budget} "
+                f"numbers, of which decoders take {paid} and the rest doesn't pay for a row a class"
+            )
+        return rows
+
+    def encode(self, decoding: Parameters, first: LabelledImages, seed: int) -> "Code":
+        """Returns the code that decodes to nearly ``first``, one image for each row.
+
+        Args:
+            decoding: The parameters of all decoders.
+            first: Normalised images, ordered by class.
+            seed: Names the random streams.
+        """
+        images = first.images
+        for position, decoder in reversed(list(enumerate(self.decoders))):
+            images = decoder.encode(_of(decoding, position), images, first.labels)
+        own = self.source.begin(images, derive(seed, "source"))
+        return Code(self, {**decoding, **own}, first.counts * self.branches, first.image_shape)
+
+
+@final
+@dataclass(frozen=True)
+class Code:
+    """A parameterised stack of images.
+
+    Attributes:
+        parameterisation: How the numbers become images.
+        parameters: The numbers, by name; a decoder's are prefixed by its position.
+        counts: Images of each class that it decodes to, int64 ``(num_classes,)``.
+        image_shape: (C, H, W).
+    """
+
+    parameterisation: Parameterisation
+    parameters: Parameters
+    counts: Tensor
+    image_shape: Shape
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each image, int64 ``(N,)``, ordered by class."""
+        return torch.arange(len(self.counts)).repeat_interleave(self.counts)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are this set's own."""
+        return sum(p.numel() for p in self.learned.values())
+
+    @property
+    def learned(self) -> Parameters:
+        """The numbers that are this set's own, by name."""
+        return {name: p for name, p in self.parameters.items() if self.is_learned(name)}
+
+    @property
+    def given_numbers(self) -> int:
+        """The numbers of decoders that were given, as a generator is."""
+        return sum(p.numel() for p in self.parameters.values()) - self.numbers
+
+    def detached(self) -> Self:
+        """Returns a copy without a graph."""
+        copies = {name: p.detach().clone() for name, p in self.parameters.items()}
+        return type(self)(self.parameterisation, copies, self.counts, self.image_shape)
+
+    def is_learned(self, name: str) -> bool:
+        """Returns whether a parameter is learned for this set."""
+        position, dot, _ = name.partition(".")
+        return not dot or self.parameterisation.decoders[int(position)].learned
+
+    def decode(self, index: Tensor) -> Tensor:
+        """Returns the images at ``index``, ``(n, *image_shape)``; differentiable."""
+        parameterisation, labels = self.parameterisation, self.labels[index]
+        shapes = parameterisation.shapes(self.image_shape)
+        images = parameterisation.source.recall(self.parameters, index // parameterisation.branches)
+        branch = index % parameterisation.branches
+        for position, decoder in enumerate(parameterisation.decoders):
+            wanted = Wanted(shapes[position + 1], labels, branch % decoder.branches)
+            images = decoder.decode(_of(self.parameters, position), images, wanted)
+            branch = branch // decoder.branches
+        return images
+
+
+def _of(parameters: Parameters, position: int) -> Parameters:
+    prefix = f"{position}."
+    return {k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)}

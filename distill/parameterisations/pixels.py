@@ -1,4 +1,4 @@
-"""Free pixels: every stored number is one pixel of one image.
+"""Free pixels: every stored number is one pixel of one row.
 
 References:
     | Dataset Condensation with Gradient Matching (Zhao, Mopuri and Bilen, ICLR 2021)
@@ -8,6 +8,7 @@ Differences from the paper: with ``clip`` the pixels stay inside what an 8-bit i
 hold, as in IDC (Kim et al., ICML 2022), so that storing a set as uint8 costs rounding only.
 """
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -15,13 +16,13 @@ import torch
 from torch import Tensor
 
 from distill.images import Normalisation
-from distill.parameterisations.base import Parameterisation, Parameters
+from distill.parameterisations.base import Parameters, Shape, Source
 
 
 @final
 @dataclass(frozen=True)
-class Pixels(Parameterisation):
-    """Images as they are.
+class Pixels(Source):
+    """Rows as they are.
 
     Attributes:
         clip: Whether each step ends inside the range of real pixels.
@@ -29,13 +30,22 @@ class Pixels(Parameterisation):
 
     clip: bool
 
-    def encode(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns a copy of the images as the parameter ``pixels``."""
-        return {"pixels": images.clone()}
+    @property
+    def is_plain(self) -> bool:
+        """True."""
+        return True
 
-    def decode(self, parameters: Parameters) -> Tensor:
-        """Returns the pixels."""
-        return parameters["pixels"]
+    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
+        """Returns the rows that ``numbers`` pay for."""
+        return counts * numbers // (int(counts.sum()) * math.prod(shape))
+
+    def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+        """Returns a copy of the rows as the parameter ``pixels``."""
+        return {"pixels": first.clone()}
+
+    def recall(self, parameters: Parameters, index: Tensor) -> Tensor:
+        """Returns the rows at ``index``."""
+        return parameters["pixels"][index]
 
     def project_(self, parameters: Parameters, normalisation: Normalisation) -> None:
         """Clips the pixels, where asked."""

@@ -65,8 +65,11 @@ class Scenario(ABC):
     """A scenario's fields. Subclasses are final frozen dataclasses; YAML fills them."""
 
     @abstractmethod
-    def prepare(self) -> Run:
+    def prepare(self, device: str) -> Run:
         """Loads the data and checks the fields against it.
+
+        Args:
+            device: Where networks and images are to be, ``cpu`` or an accelerator.
 
         Raises:
             ValueError: If the data isn't there, or a field doesn't fit it.

@@ -39,7 +39,7 @@ class Continual(Scenario):
     training: Recipe
     seed: int
 
-    def prepare(self) -> Run:
+    def prepare(self, device: str) -> Run:  # noqa: ARG002
         """Loads the data, divides the classes, and makes the learner."""
         data = self.dataset.load(self.seed)
         setting = Setting(

@@ -1,12 +1,12 @@
 """Distillation alone: make a small set, and see what networks learn from it."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any, final
 
-from distill.checks import whole
+from distill.checks import one_of, whole
 from distill.condenser import Condenser, Task, condense, even_counts
 from distill.coresets import Random
 from distill.evaluate import Evaluation
@@ -32,6 +32,8 @@ class Distillation(Scenario):
         network: What the preset trains.
         evaluation: The preset.
         whole: Whether to train on all real images too, as the upper bound.
+        scored_on: ``test``; ``validation`` for choices, the part that ``dataset.validation``
+            holds out.
         seed: Names every random stream.
     """
 
@@ -41,16 +43,20 @@ class Distillation(Scenario):
     network: Architecture
     evaluation: Evaluation
     whole: bool
+    scored_on: str
     seed: int
 
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)
+        one_of("scored_on", self.scored_on, ("test", "validation"))
 
-    def prepare(self) -> Run:
+    def prepare(self, device: str) -> Run:
         """Loads the data; builds one network to check that it takes the images."""
         data = self.dataset.load(self.seed)
         self.network.build(data.train.image_shape, data.train.num_classes)
-        return DistillationRun(self, data)
+        if self.scored_on == "validation" and len(data.validation) == 0:
+            raise ValueError("dataset.validation must be > 0 with scored_on=validation, got 0")
+        return DistillationRun(self, data, device)
 
 
 @final
@@ -60,12 +66,15 @@ class DistillationRun(Run):
 
     scenario: Distillation
     data: Dataset
+    device: str
     train: LabelledImages = field(init=False)
     test: LabelledImages = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "train", self.data.normalised(self.data.train))
-        object.__setattr__(self, "test", self.data.normalised(self.data.test))
+        scored = self.data.test if self.scenario.scored_on == "test" else self.data.validation
+        train, test = self.data.normalised(self.data.train), self.data.normalised(scored)
+        object.__setattr__(self, "train", train.to(self.device))
+        object.__setattr__(self, "test", test.to(self.device))
 
     def steps(self, folder: Folder) -> Steps:
         """Distils, then evaluates the set, random real images and, if asked, all images."""
@@ -76,7 +85,7 @@ class DistillationRun(Run):
         clock = time.perf_counter()
         random = condense(Random(), task)
         metrics = {
-            **(yield from self._scored("", small.data)),
+            **(yield from self._scored("", small.data, small.rates)),
             "evaluate_seconds": time.perf_counter() - clock,
             **(yield from self._scored("random_", random.data)),
             **((yield from self._scored("whole_", self.train)) if self.scenario.whole else {}),
@@ -86,15 +95,17 @@ class DistillationRun(Run):
             "data_bytes": self.data.train.images.numel(),
             "distill_seconds": seconds,
             "origin": small.origin,
+            "given_bytes": small.given_bytes,
         }
         return Outcome(metrics, synthetic=small, real=shown_beside(self.data.train))
 
     def _scored(
-        self, prefix: str, small: LabelledImages
+        self, prefix: str, small: LabelledImages, rates: Sequence[float] = ()
     ) -> Generator[Progress, None, dict[str, Any]]:
         evaluation, accuracies = self.scenario.evaluation, list[float]()
         seed = subseed(self.scenario.seed, "evaluate")
-        for accuracy in evaluation.accuracies(small, self.test, self.scenario.network, seed):
+        network = self.scenario.network
+        for accuracy in evaluation.accuracies(small, self.test, network, seed, rates):
             accuracies.append(accuracy)
             text = f"{prefix.rstrip('_') or 'small'} set: {accuracy:.3f}"
             yield Progress(len(accuracies), evaluation.networks, text)

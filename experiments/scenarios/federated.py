@@ -49,7 +49,7 @@ class Federated(Scenario):
         whole("clients", self.clients, 1)
         Rules(self.participation, self.min_completion)
 
-    def prepare(self) -> Run:
+    def prepare(self, device: str) -> Run:  # noqa: ARG002
         """Loads the data, divides it, and builds one network to check that it fits."""
         data = self.dataset.load(self.seed)
         rng = derive(self.seed, "partition")

@@ -55,7 +55,7 @@ class FederatedContinual(Scenario):
         whole("clients", self.clients, 1)
         Rules(self.participation, self.min_completion)
 
-    def prepare(self) -> Run:
+    def prepare(self, device: str) -> Run:  # noqa: ARG002
         """Loads the data, divides it by experience and client, and checks the memory."""
         data = self.dataset.load(self.seed)
         train = data.normalised(data.train)

@@ -188,7 +188,7 @@ def train_experiences(
         evaluator = EvaluationPlugin(loggers=[])
     strategy = template(
         model=network,
-        optimizer=recipe.optimiser(network),
+        optimizer=recipe.build_optimiser(network),
         criterion=nn.CrossEntropyLoss(),
         train_mb_size=recipe.batch,
         train_epochs=recipe.epochs,

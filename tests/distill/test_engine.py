@@ -14,10 +14,17 @@ from distill.condenser import Condenser, State, Step, Task, condense
 from distill.coresets import Noise, Random
 from distill.engine import Distillation
 from distill.images import LabelledImages, Normalisation
-from distill.networks import MLP, ConvNet, Embedder, Network, fresh
-from distill.objectives.base import ClassBatch, Objective
+from distill.labels import HardLabels, SoftLabels
+from distill.learned import Learned
+from distill.network_sources import Fresh
+from distill.networks import MLP, ConvNet, Network, fresh
+from distill.objectives.base import Objective, Pulling
 from distill.objectives.distribution import DistributionMatching
+from distill.objectives.matching import Matching, Statistic
+from distill.optimisers import SGD, Adam
+from distill.parameterisations.base import Parameterisation, Parameters, Shape, Source
 from distill.parameterisations.pixels import Pixels
+from distill.real import ClassBatch, RealData
 from distill.rng import derive
 from distill.synthetic import SyntheticSet
 
@@ -26,22 +33,23 @@ HALF = Normalisation([0.5], [0.25])
 DSA = Augmentation(["color", "crop", "cutout", "flip", "scale", "rotate"], True)
 PLAIN = Augmentation([], False)
 DM = Distillation(
-    objective=DistributionMatching(),
-    parameterisation=Pixels(False),
+    objective=Matching(DistributionMatching(), Fresh(ConvNet(4, 1), 2), DSA, 4, None),
+    parameterisation=Parameterisation(Pixels(False)),
+    labels=HardLabels(),
     start=Random(),
-    network=ConvNet(4, 1),
-    steps_per_network=2,
-    augmentation=DSA,
+    optimiser=SGD(1.0, 0.5),
     iterations=5,
-    real_batch=4,
-    learning_rate=1.0,
-    momentum=0.5,
 )
+
+
+def dm(**changes: Any) -> Distillation:
+    """Distribution matching with other fields of its objective."""
+    return replace(DM, objective=replace(DM.objective, **changes))
 
 
 @final
 @dataclass(frozen=True)
-class Seen(Objective):
+class Seen(Statistic):
     """Distribution matching that keeps what it was shown."""
 
     networks: list[Network] = field(default_factory=list)
@@ -49,12 +57,14 @@ class Seen(Objective):
     synthetic: list[ClassBatch] = field(default_factory=list)
     leaves: list[bool] = field(default_factory=list)
 
-    def __call__(self, network: Embedder, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+    def pull(
+        self, network: Network, real: ClassBatch, synthetic: ClassBatch, rng: torch.Generator
+    ) -> tuple[float, Tensor]:
         self.networks.append(network)
         self.leaves.append(synthetic.images.is_leaf and synthetic.images.requires_grad)
         self.real.append(replace(real, images=real.images.clone()))
         self.synthetic.append(replace(synthetic, images=synthetic.images.detach().clone()))
-        return DistributionMatching()(network, real, synthetic)
+        return DistributionMatching().pull(network, real, synthetic, rng)
 
 
 @final
@@ -64,8 +74,26 @@ class Sum(Objective):
 
     factor: float = 1.0
 
-    def __call__(self, network: Embedder, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
-        return synthetic.images.sum() * self.factor
+    def begin(self, real: RealData, state: State) -> Pulling:
+        return Summing(self.factor, state.get("taken", 0))
+
+
+class Summing(Pulling):
+    """It keeps how many steps it took."""
+
+    def __init__(self, factor: float, taken: int) -> None:
+        self.factor, self.taken = factor, taken
+
+    def step(self, index: int, small: Learned) -> float:
+        assert index == self.taken
+        self.taken += 1
+        rows = torch.arange(len(small))
+        images = small.images(rows)
+        small.pull(rows, torch.full_like(images, self.factor))
+        return images.sum().item() * self.factor
+
+    def state(self) -> State:
+        return {"taken": self.taken}
 
 
 @final
@@ -78,6 +106,28 @@ class Whole(Condenser):
         data = LabelledImages(images, task.labels, task.real.num_classes)
         small = SyntheticSet(data, task.normalisation, "real")
         yield Step(1, 1, None, dict, lambda: small)
+
+
+@final
+@dataclass(frozen=True)
+class Halves(Source):
+    """Keeps half of every pixel: images move twice as far as the numbers do."""
+
+    @property
+    def is_plain(self) -> bool:
+        return False
+
+    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
+        return counts
+
+    def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        return {"halves": first / 2}
+
+    def recall(self, parameters: Parameters, index: Tensor) -> Tensor:
+        return parameters["halves"][index] * 2
+
+    def project_(self, parameters: Parameters, normalisation: Normalisation) -> None:
+        pass
 
 
 def task_of(
@@ -122,9 +172,9 @@ def test_the_gradient_is_that_of_plain_autograd():
     # One step of size 1 without momentum: start - end is the gradient. All real images are in
     # the batch, so only the transforms of the two classes are drawn before it matters.
     task, seen = task_of([2, 3]), Seen()
-    method = replace(DM, objective=seen, momentum=0.0, iterations=1, real_batch=9)
-    start = images_of(replace(method, objective=Sum(0.0)), task)
-    end = images_of(method, task)
+    method = dm(statistic=seen, real_batch=9)
+    method = replace(method, optimiser=SGD(1.0, 0.0), iterations=1)
+    start, end = images_of_start(task), images_of(method, task)
     rng, loss, pixels = derive(0, "step", 0), torch.zeros(()), start.clone().requires_grad_()
     for label, images in enumerate(torch.split(pixels, [2, 3])):
         draw = DSA.draw(1, (8, 8), rng)
@@ -138,19 +188,47 @@ def test_the_gradient_is_that_of_plain_autograd():
 
 @pytest.mark.parametrize("family", DSA.families)
 def test_gradients_flow_through_every_transform(family):
-    method = replace(DM, augmentation=Augmentation([family], True), iterations=1)
-    task = task_of([1, 1])
-    start = images_of(replace(method, objective=Sum(0.0)), task)
-    assert (images_of(method, task) - start).flatten(1).norm(dim=1).min() > 0
+    method, task = dm(augmentation=Augmentation([family], True)), task_of([1, 1])
+    moved = images_of(replace(method, iterations=1), task) - images_of_start(task)
+    assert moved.flatten(1).norm(dim=1).min() > 0
 
 
 def test_steps_are_those_of_momentum():
     # The slope is 2: after three steps of .1 with momentum .5 the pixels fell by
     # .1 * 2 * (1 + 1.5 + 1.75) = .85.
-    method = replace(DM, objective=Sum(2.0), augmentation=PLAIN, learning_rate=0.1, iterations=3)
+    method = replace(DM, objective=Sum(2.0), optimiser=SGD(0.1, 0.5), iterations=3)
     task = task_of([1, 2])
-    start = images_of(replace(method, objective=Sum(0.0)), task)
-    torch.testing.assert_close(images_of(method, task), start - 0.85)
+    torch.testing.assert_close(images_of(method, task), images_of_start(task) - 0.85)
+
+
+def test_cotangents_on_images_become_gradients_of_what_is_kept():
+    # Images are twice the numbers, so the numbers' slope is 2 and an image moves by 4.
+    method = replace(DM, objective=Sum(), parameterisation=Parameterisation(Halves()), iterations=1)
+    task = task_of([1, 2])
+    small = condense(method, task)
+    torch.testing.assert_close(small.data.images, images_of_start(task) - 4)
+    torch.testing.assert_close(small.code.parameters["halves"], small.data.images / 2)
+    assert not small.code.parameters["halves"].requires_grad
+
+
+def test_a_set_of_pixels_is_kept_as_its_images_alone():
+    assert condense(DM, task_of([2, 1])).code is None
+
+
+@pytest.mark.parametrize(("factor", "moved"), [(3.0, 0.25), (-3.0, -0.25), (0.001, 0.001)])
+def test_a_gradient_is_clipped_to_a_norm_over_all_images(factor, moved):
+    # 4 images of 64 pixels: a norm of 16 |factor|. Clipped to 4, every pixel's slope is 4 / 16;
+    # a norm of 0.016 stays.
+    method = replace(DM, objective=Sum(factor), clip=4.0, iterations=1)
+    task = task_of([2, 2])
+    torch.testing.assert_close(images_of(method, task), images_of_start(task) - moved)
+
+
+def test_gradients_of_a_step_do_not_reach_the_next():
+    # Without momentum three steps of 1 go three times as far as one.
+    method = replace(DM, objective=Sum(), optimiser=SGD(1.0, 0.0), iterations=3)
+    task = task_of([2, 1])
+    torch.testing.assert_close(images_of(method, task), images_of_start(task) - 3)
 
 
 def test_a_slope_of_zero_leaves_the_start():
@@ -161,7 +239,7 @@ def test_a_slope_of_zero_leaves_the_start():
 def test_real_and_synthetic_images_of_a_class_share_their_transform():
     # A set of all real images has no loss under any transform that the two sides share. The
     # slope is zero too, so the set stays where it is.
-    method = replace(DM, start=Whole(), real_batch=9, iterations=12)
+    method = replace(dm(real_batch=9), start=Whole(), iterations=12)
     losses = [step.loss for step in method.steps(task_of([6, 6]))]
     assert max(losses) < 1e-9
 
@@ -170,8 +248,8 @@ def test_every_class_and_step_has_a_transform_of_its_own():
     # All images are ones, and cutout zeros a square somewhere else for each class and step.
     real = LabelledImages(torch.ones(12, 1, 8, 8), torch.arange(12) % 4, 4)
     task, seen = Task(real, torch.tensor([2, 2, 2, 2]), HALF, 0), Seen()
-    method = replace(DM, objective=seen, augmentation=Augmentation(["cutout"], False))
-    condense(replace(method, learning_rate=1e-30, iterations=4), task)
+    method = dm(statistic=seen, augmentation=Augmentation(["cutout"], False))
+    condense(replace(method, optimiser=SGD(1e-30, 0.0), iterations=4), task)
     holes = {tuple((image == 0).flatten().tolist()) for b in seen.real for image in b.images}
     shared = [
         {tuple((image == 0).flatten().tolist()) for image in both.images[both.groups == label]}
@@ -187,22 +265,22 @@ def test_transforms_are_drawn_for_the_size_of_the_images():
     # Images of 8 x 32 ones move by int(32 / 8 + .5) = 4 columns and one row at most.
     real = LabelledImages(torch.ones(4, 1, 8, 32), torch.arange(4), 4)
     task, seen = Task(real, torch.tensor([1, 1, 1, 1]), HALF, 0), Seen()
-    method = replace(DM, objective=seen, augmentation=Augmentation(["crop"], False))
-    condense(replace(method, learning_rate=1e-30, iterations=20), task)
+    method = dm(statistic=seen, augmentation=Augmentation(["crop"], False))
+    condense(replace(method, optimiser=SGD(1e-30, 0.0), iterations=20), task)
     shifted = torch.cat([batch.images for batch in seen.real])
     assert shifted.sum((1, 2)).count_nonzero(dim=1).min() == 28
     assert shifted.sum((1, 3)).count_nonzero(dim=1).min() == 7
 
 
-def test_the_objective_sees_a_leaf():
+def test_the_statistic_sees_a_leaf():
     seen = Seen()
-    condense(replace(DM, objective=seen), task_of([1, 1]))
+    condense(dm(statistic=seen), task_of([1, 1]))
     assert seen.leaves == [True] * 5
 
 
 def test_real_batches_are_drawn_anew_from_their_class_without_replacement():
     task, seen = task_of([1, 2, 1]), Seen()
-    condense(replace(DM, objective=seen, augmentation=PLAIN, iterations=6), task)
+    condense(replace(dm(statistic=seen, augmentation=PLAIN), iterations=6), task)
     rows_seen = set()
     for batch in seen.real:
         same = batch.images.unsqueeze(1) == task.real.images.unsqueeze(0)
@@ -217,21 +295,21 @@ def test_real_batches_are_drawn_anew_from_their_class_without_replacement():
 
 def test_a_class_with_fewer_real_images_gives_all_it_has():
     task, seen = task_of([1, 1], per_class=[2, 9]), Seen()
-    condense(replace(DM, objective=seen), task)
+    condense(dm(statistic=seen), task)
     assert [batch.groups.tolist() for batch in seen.real] == [[0, 0, 1, 1, 1, 1]] * 5
 
 
 def test_synthetic_images_are_shown_with_the_row_of_their_class():
     # Classes 0 and 2 get images: rows 0 and 1 of the batch.
     task, seen = task_of([2, 0, 3]), Seen()
-    condense(replace(DM, objective=seen), task)
+    condense(dm(statistic=seen), task)
     assert seen.synthetic[0].groups.tolist() == [0, 0, 1, 1, 1]
     assert (seen.synthetic[0].classes, seen.real[0].classes) == (2, 2)
 
 
 def test_a_network_serves_its_steps_and_is_replaced_by_a_fresh_one():
     seen = Seen()
-    condense(replace(DM, objective=seen), task_of([1, 1]))
+    condense(dm(statistic=seen), task_of([1, 1]))
     names = [id(network) for network in seen.networks]
     assert [names.index(name) for name in names] == [0, 0, 2, 2, 4]
     first, second, third = (seen.networks[i].embedding[0].weight for i in (0, 2, 4))
@@ -241,7 +319,7 @@ def test_a_network_serves_its_steps_and_is_replaced_by_a_fresh_one():
 
 def test_networks_are_those_of_the_architecture_at_their_initial_weights():
     seen = Seen()
-    condense(replace(DM, objective=seen), task_of([1, 1]))
+    condense(dm(statistic=seen), task_of([1, 1]))
     expected = fresh(ConvNet(4, 1), (1, 8, 8), 2, derive(0, "network", 1))
     for ours, theirs in zip(seen.networks[3].parameters(), expected.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -250,7 +328,7 @@ def test_networks_are_those_of_the_architecture_at_their_initial_weights():
 def test_gradient_reaches_neither_networks_nor_real_images():
     task, seen = task_of([1, 1]), Seen()
     before = task.real.images.clone()
-    condense(replace(DM, objective=seen), task)
+    condense(dm(statistic=seen), task)
     for network in seen.networks:
         assert not any(parameter.requires_grad for parameter in network.parameters())
         assert all(parameter.grad is None for parameter in network.parameters())
@@ -261,19 +339,19 @@ def test_gradient_reaches_neither_networks_nor_real_images():
 def test_the_loss_of_a_step_is_the_objectives():
     # ten images of 64 pixels, all 1
     real = LabelledImages(torch.ones(10, 1, 8, 8), torch.zeros(10, dtype=torch.int64), 1)
-    method = replace(DM, objective=Sum(), augmentation=PLAIN)
-    first = next(method.steps(Task(real, torch.tensor([10]), HALF, 0)))
+    first = next(replace(DM, objective=Sum()).steps(Task(real, torch.tensor([10]), HALF, 0)))
     assert first.loss == 640.0
 
 
 def test_distribution_matching_comes_closer_to_the_real_means():
     task = task_of([2, 2], per_class=[20, 20])
-    method = replace(DM, start=Noise(), augmentation=PLAIN, iterations=40, real_batch=20)
+    method = replace(dm(augmentation=PLAIN, real_batch=20), start=Noise(), iterations=40)
     network = fresh(ConvNet(4, 1), (1, 8, 8), 2, torch.Generator().manual_seed(1234))
-    real = ClassBatch(task.real.images, task.real.labels, 2)
+    real = ClassBatch(task.real.images, task.real.labels, torch.tensor([0, 1]))
 
     def loss(images: Tensor) -> float:
-        return DistributionMatching()(network, real, ClassBatch(images, task.labels, 2)).item()
+        seen = ClassBatch(images.clone().requires_grad_(), task.labels, real.labels)
+        return DistributionMatching().pull(network, real, seen, torch.Generator())[0]
 
     start = condense(Noise(), task).data.images
     assert loss(images_of(method, task)) < loss(start) / 4
@@ -281,7 +359,7 @@ def test_distribution_matching_comes_closer_to_the_real_means():
 
 @pytest.mark.parametrize("augmentation", [DSA, PLAIN], ids=["dsa", "none"])
 def test_equal_seeds_give_equal_bytes(augmentation):
-    method, runs = replace(DM, augmentation=augmentation), []
+    method, runs = dm(augmentation=augmentation), []
     for _ in range(2):
         torch.rand(3)  # the global generator stands elsewhere the second time
         runs.append(images_of(method, task_of([2, 1], seed=7)))
@@ -313,6 +391,12 @@ def test_resuming_from_a_file_gives_the_bytes_of_the_unbroken_run(done):
     assert torch.equal(resumed(DM, task, states[done]).data.images, images_of(DM, task))
 
 
+def test_resuming_keeps_the_moments_of_adam():
+    task, method = task_of([2, 1]), replace(DM, optimiser=Adam(0.1))
+    states = {step.done: through_a_file(step.state()) for step in method.steps(task)}
+    assert torch.equal(resumed(method, task, states[2]).data.images, images_of(method, task))
+
+
 def test_resuming_from_the_last_step_gives_the_finished_set():
     task = task_of([2, 1])
     *_, last = DM.steps(task)
@@ -332,7 +416,7 @@ def test_a_state_does_not_change_with_later_steps():
     state = next(steps).state()
     kept = through_a_file(state)
     list(steps)
-    assert torch.equal(state["parameters"]["pixels"], kept["parameters"]["pixels"])
+    assert torch.equal(state["code"]["pixels"], kept["code"]["pixels"])
     momentum, before = (s["optimiser"]["state"][0]["momentum_buffer"] for s in (state, kept))
     assert torch.equal(momentum, before)
 
@@ -382,8 +466,9 @@ def test_images_of_a_class_follow_the_mean_of_their_own_class():
         values.view(-1, 1, 1, 1).expand(-1, 1, 8, 8).clone(), torch.tensor([0, 2]).repeat(6), 3
     )
     task = Task(real, torch.tensor([2, 0, 1]), HALF, 0)
-    method = replace(DM, start=Noise(), network=MLP(32, 1), augmentation=PLAIN, learning_rate=0.5)
-    small = condense(replace(method, iterations=60, steps_per_network=1), task).data
+    method = dm(networks=Fresh(MLP(32, 1), 1), augmentation=PLAIN)
+    method = replace(method, start=Noise(), optimiser=SGD(0.5, 0.5), iterations=60)
+    small = condense(method, task).data
     levels = small.images.mean((1, 2, 3))
     assert small.labels.tolist() == [0, 0, 2]
     # Two images of a class share its mean; one image is at it.
@@ -394,31 +479,32 @@ def test_images_of_a_class_follow_the_mean_of_their_own_class():
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 12, 16)], ids=str)
 @pytest.mark.parametrize("network", [ConvNet(4, 2), MLP(4, 1)], ids=str)
 def test_grey_and_colour_images_of_any_size_are_distilled(shape, network):
-    method, task = replace(DM, network=network), task_of([1, 2], shape=shape)
-    small = condense(method, task)
-    start = images_of(replace(method, objective=Sum(0.0)), task)
+    method, task = dm(networks=Fresh(network, 2)), task_of([1, 2], shape=shape)
+    small, start = condense(method, task), images_of_start(task)
     assert small.data.images.shape == (3, *shape)
     assert small.data.images.isfinite().all()
     assert (small.data.images - start).flatten(1).norm(dim=1).min() > 0
 
 
 def test_with_clip_every_step_ends_in_the_range_of_pixels():
-    method = replace(DM, parameterisation=Pixels(True), learning_rate=100.0, iterations=6)
+    clipped = Parameterisation(Pixels(True))
+    method = replace(DM, parameterisation=clipped, optimiser=SGD(100.0, 0.5), iterations=6)
     for step in method.steps(task_of([2, 1])):
         images = step.result().data.images
         assert (images.min().item(), images.max().item()) == (-2.0, 2.0)
 
 
 def test_with_clip_the_start_is_in_range_too():
-    seen = Seen()
-    method = replace(DM, objective=seen, start=Noise(), augmentation=PLAIN, iterations=1)
-    condense(replace(method, parameterisation=Pixels(True)), task_of([20, 20]))
+    seen, clipped = Seen(), Parameterisation(Pixels(True))
+    method = dm(statistic=seen, augmentation=PLAIN)
+    method = replace(method, parameterisation=clipped, start=Noise(), iterations=1)
+    condense(method, task_of([20, 20], per_class=[20, 20]))
     first = seen.synthetic[0].images
     assert (first.min().item(), first.max().item()) == (-2.0, 2.0)
 
 
 def test_without_clip_pixels_go_where_the_gradient_takes_them():
-    images = images_of(replace(DM, objective=Sum(), augmentation=PLAIN), task_of([2, 1]))
+    images = images_of(replace(DM, objective=Sum()), task_of([2, 1]))
     assert images.max().item() < -2
 
 
@@ -436,34 +522,51 @@ def test_the_set_keeps_the_normalisation_of_the_task():
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(factor):
-    message = (
-        r"^the loss must stay finite, got .* at step 1; lower method\.learning_rate, now 1\.0$"
-    )
+    message = r"^the loss must stay finite, got .* at step 1; lower optimiser\.learning_rate$"
     with pytest.raises(FloatingPointError, match=message):
         condense(replace(DM, objective=Sum(factor)), task_of([1, 1]))
 
 
 def test_a_step_too_large_stops_the_run_once_the_loss_overflows():
-    method = replace(DM, network=MLP(4, 1), augmentation=PLAIN, learning_rate=1e30)
-    with pytest.raises(FloatingPointError, match=r"at step 2; lower method\.learning_rate, now 1e"):
-        condense(method, task_of([1, 1]))
+    method = dm(networks=Fresh(MLP(4, 1), 2), augmentation=PLAIN)
+    with pytest.raises(FloatingPointError, match=r"at step 2; lower optimiser\.learning_rate$"):
+        condense(replace(method, optimiser=SGD(1e30, 0.5)), task_of([1, 1]))
 
 
-@pytest.mark.parametrize(
-    ("field_name", "value", "rule"),
-    [
-        ("steps_per_network", 0, ">= 1"),
-        ("iterations", 0, ">= 1"),
-        ("real_batch", 0, ">= 1"),
-        ("learning_rate", 0.0, "> 0"),
-        ("momentum", -0.5, r"in \[0, 1\)"),
-    ],
-)
-def test_values_below_their_range_are_refused(field_name, value, rule):
-    with pytest.raises(ValueError, match=rf"^method\.{field_name} must be {rule}, got {value}$"):
-        replace(DM, **{field_name: value})
+def test_the_objective_goes_on_from_its_state():
+    # Sum refuses a step that it did not count.
+    task, method = task_of([2, 1]), replace(DM, objective=Sum())
+    states = {step.done: through_a_file(step.state()) for step in method.steps(task)}
+    assert states[3]["objective"] == {"taken": 3}
+    resumed(method, task, states[3])
 
 
-def test_momentum_of_one_is_refused():
-    with pytest.raises(ValueError, match=r"^method\.momentum must .* got 1\.0"):
-        replace(DM, momentum=1.0)
+def test_the_set_has_the_labels_that_it_learned():
+    # Distribution matching doesn't see labels, so these are as they began: 3/4 for the class.
+    task, method = task_of([2, 1]), replace(DM, labels=SoftLabels(0.75))
+    expected = torch.tensor([[0.75, 0.25], [0.75, 0.25], [0.25, 0.75]])
+    states = {step.done: through_a_file(step.state()) for step in method.steps(task)}
+    for small in (condense(method, task), resumed(method, task, states[2])):
+        torch.testing.assert_close(small.data.targets, expected)
+    assert condense(DM, task).data.targets is None
+
+
+@pytest.mark.parametrize(("count", "rates"), [(1, (0.02,)), (3, (0.02, 0.02, 0.02))])
+def test_the_set_has_the_step_sizes_that_it_learned(count, rates):
+    task, method = task_of([2, 1]), replace(DM, rate=0.02, rate_count=count)
+    state = through_a_file(next(method.steps(task)).state())
+    for small in (condense(method, task), resumed(method, task, state)):
+        assert small.rates == pytest.approx(rates, rel=1e-6)
+    assert condense(DM, task).rates == ()
+
+
+@pytest.mark.parametrize("name", ["iterations", "rate_count"])
+def test_counts_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=rf"^method\.{name} must be >= 1, got 0$"):
+        replace(DM, **{name: 0})
+
+
+@pytest.mark.parametrize("name", ["clip", "rate"])
+def test_values_that_are_not_positive_are_refused(name):
+    with pytest.raises(ValueError, match=rf"^method\.{name} must be > 0, got 0\.0$"):
+        replace(DM, **{name: 0.0})

@@ -1,6 +1,7 @@
 """Images, their normalisation and their bytes agree with arithmetic."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,13 @@ def labelled(labels: list[int], num_classes: int = 4) -> LabelledImages:
     """Images whose every pixel is their row number."""
     rows = torch.arange(len(labels), dtype=torch.float32).view(-1, 1, 1, 1)
     return LabelledImages(rows.expand(-1, 1, 8, 8).clone(), torch.tensor(labels), num_classes)
+
+
+def soft(labels: list[int], first: float = 0.0) -> LabelledImages:
+    """The same of four classes with targets, four numbers a row that count on from ``first``."""
+    hard = labelled(labels)
+    targets = torch.arange(first, first + 4.0 * len(labels)).view(-1, 4)
+    return replace(hard, targets=targets)
 
 
 def test_normalising_subtracts_the_mean_and_divides_by_the_std():
@@ -125,6 +133,38 @@ def test_rows_come_in_the_order_asked():
     assert rows.num_classes == 4
 
 
+def test_rows_take_their_targets_along():
+    rows = soft([2, 0, 1]).rows(torch.tensor([2, 0]))
+    assert rows.targets.tolist() == [[8, 9, 10, 11], [0, 1, 2, 3]]
+    assert labelled([2, 0, 1]).rows(torch.tensor([2, 0])).targets is None
+
+
+def test_a_device_takes_everything_along():
+    none = torch.tensor([], dtype=torch.int64)  # of images that are nowhere nothing can be asked
+    data = soft([2, 0]).rows(none).to("meta")
+    for tensor in (data.images, data.labels, data.targets):
+        assert tensor.device.type == "meta"
+
+
+def test_moving_to_where_they_are_changes_nothing():
+    data, hard = soft([2, 0]).to("cpu"), labelled([2, 0]).to("cpu")
+    assert torch.equal(data.images, hard.images)
+    assert data.labels.tolist() == [2, 0]
+    assert data.targets.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert (data.num_classes, hard.targets) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("targets", "are"),
+    [(None, False), ([[0.0, 1.0]], True), ([[-0.5, 0.5]], False)],
+    ids=str,
+)
+def test_targets_are_distributions_where_none_is_below_zero(targets, are):
+    targets = None if targets is None else torch.tensor(targets)
+    data = LabelledImages(torch.zeros(1, 1, 8, 8), torch.tensor([0]), 2, targets)
+    assert data.are_distributions is are
+
+
 def test_images_of_a_class_come_in_stored_order():
     assert labelled([2, 0, 2, 1, 2]).of_class(2)[:, 0, 0, 0].tolist() == [0.0, 2.0, 4.0]
 
@@ -151,6 +191,19 @@ def test_a_union_of_one_part_is_that_part():
     assert (union.labels.tolist(), union.num_classes) == ([3, 1], 4)
 
 
+def test_a_union_keeps_the_targets_of_its_parts():
+    union = LabelledImages.union([soft([3]), soft([0, 1], first=4)])
+    assert union.targets.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert LabelledImages.union([labelled([3]), labelled([0])]).targets is None
+
+
+@pytest.mark.parametrize("parts", [[soft([3]), labelled([0])], [labelled([0]), soft([3])]])
+def test_a_union_of_which_some_have_targets_is_refused(parts):
+    message = r"^parts must all have targets or none, got 1 with targets$"
+    with pytest.raises(ValueError, match=message):
+        LabelledImages.union(parts)
+
+
 def test_a_union_of_different_tasks_is_refused():
     with pytest.raises(ValueError, match=r"^parts must be .* got .*\(\(1, 8, 8\), 3\).* 4\)"):
         LabelledImages.union([labelled([0], 3), labelled([0], 4)])
@@ -172,6 +225,14 @@ def test_labels_of_another_length_are_refused():
         LabelledImages(torch.zeros(2, 1, 8, 8), torch.zeros(3, dtype=torch.int64), 3)
 
 
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (3, 4), (2, 4, 1), (4, 2)], ids=str)
+def test_targets_of_another_shape_are_refused(shape):
+    dimensions = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    message = rf"^targets must have shape \(2, 4\), got \({dimensions}\)$"
+    with pytest.raises(ValueError, match=message):
+        replace(labelled([0, 1]), targets=torch.zeros(shape))
+
+
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 2]])
 def test_labels_outside_the_task_are_refused(labels):
     low, high = labels
@@ -185,10 +246,11 @@ def test_images_too_small_are_refused():
 
 
 @pytest.mark.parametrize(
-    # 10 * (784 + 1); 10 * (4 * 784 + 1); 500 * (3,072 + 1)
+    # 10 * (784 + 1); 10 * (2 * 784 + 1); 10 * (4 * 784 + 1); 500 * (3,072 + 1)
     ("count", "shape", "store", "expected"),
     [
         (10, (1, 28, 28), "uint8", 7_850),
+        (10, (1, 28, 28), "float16", 15_690),
         (10, (1, 28, 28), "float32", 31_370),
         (500, (3, 32, 32), "uint8", 1_536_500),
         (0, (3, 32, 32), "uint8", 0),
@@ -199,5 +261,5 @@ def test_bytes_are_those_of_pixels_and_one_a_label(count, shape, store, expected
 
 
 def test_an_unknown_store_is_refused():
-    with pytest.raises(ValueError, match=r"^unknown store 'jpeg'; known: float32, uint8$"):
+    with pytest.raises(ValueError, match=r"^unknown store 'jpeg'; known: float16, float32, uint8$"):
         stored_bytes(1, (1, 8, 8), "jpeg")

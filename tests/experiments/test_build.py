@@ -72,9 +72,9 @@ def test_a_sweep_is_every_combination():
 
 
 WRONG = {
-    "distill method=dmm": "dm herding kcenter kmeans random",
+    "distill method=dmm": "dc dd dm dsa frepo",
     "distill method=random dataset=nope": "digits",
-    "distill": "method must be given, as method=NAME; known: dm",
+    "distill": "method must be given, as method=NAME; known: cafe",
     "distill method=random ipc=0": "ipc must be >= 1, got 0",
     "distill method=random ipc=x": "ipc must be a whole number, got 'x'",
     "distill method=random objective=distribution": "objective must be left out with method=random",
@@ -88,8 +88,8 @@ WRONG = {
     "compare nope": "unknown comparison 'nope'; known: demo",
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
-    "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu",
-    "distill method=random device=cuda": "unknown device 'cuda'; known: auto, cpu",
+    "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda, mps",
+    "distill method=random device=cuda": "device must be one that torch finds here, got cuda; take cpu",
 }
 
 

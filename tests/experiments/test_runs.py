@@ -80,7 +80,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(case, tmp_path, monkeypatch):
     planned = plan(kind, words)
     folder = RunFolder(tmp_path / "killed" / kind / planned.name / planned.config_hash)
     folder.begin(planned.config)
-    steps = planned.scenario.prepare().steps(folder)
+    steps = planned.scenario.prepare("cpu").steps(folder)
     next(steps)
     next(steps)  # what was done after the checkpoint is lost
     steps.close()
@@ -96,10 +96,10 @@ def test_a_completed_run_is_not_repeated(tmp_path):
 
 
 def test_a_failing_run_says_so_in_its_record_and_status(tmp_path, capsys):
-    words = "distill method=dm method.learning_rate=1e38 method.iterations=9 ipc=1 network=mlp"
-    words += f" parameterisation.clip=false threads=1 output={tmp_path}"
+    words = "distill method=dm optimiser.learning_rate=1e38 method.iterations=9 ipc=1 network=mlp"
+    words += f" parameterisation.source.clip=false threads=1 output={tmp_path}"
     assert main(words.split()) == 1
-    assert "lower method.learning_rate" in capsys.readouterr().err
+    assert "lower optimiser.learning_rate" in capsys.readouterr().err
     (file,) = tmp_path.rglob("record.json")
     record = json.loads(file.read_text())
     assert record["status"] == "failed"
@@ -135,7 +135,7 @@ def test_a_run_killed_while_its_set_is_evaluated_resumes(tmp_path):
     planned = plan(kind, words)
     folder = RunFolder(tmp_path / "killed" / kind / planned.name / planned.config_hash)
     folder.begin(planned.config)
-    steps = planned.scenario.prepare().steps(folder)
+    steps = planned.scenario.prepare("cpu").steps(folder)
     while not next(steps).text.startswith("small set"):
         pass
     steps.close()

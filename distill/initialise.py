@@ -1,0 +1,40 @@
+"""The code that distilling starts from: encoded images that a condenser makes."""
+
+import torch
+from torch import Tensor
+
+from distill.condenser import Condenser, Task, condense
+from distill.images import LabelledImages
+from distill.parameterisations.base import Code, Parameterisation
+from distill.synthetic import Origin
+
+
+def first_code(
+    parameterisation: Parameterisation, task: Task, start: Condenser
+) -> tuple[Code, Origin]:
+    """Returns the code to start from, and where its images come from.
+
+    It has as many rows as the numbers of the task's images pay for. Where a class has fewer
+    real images than that, its start images are taken several times.
+
+    Raises:
+        ValueError: If the numbers don't pay for a row of every class.
+    """
+    decoding = parameterisation.decoding(task.real, task.seed)
+    rows = parameterisation.rows(decoding, task.counts, task.real.image_shape)
+    counts = rows.minimum(task.real.counts.cpu())
+    small = condense(start, Task(task.real, counts, task.normalisation, task.seed))
+    code = parameterisation.encode(decoding, _repeated(small.data, counts, rows), task.seed)
+    parameterisation.source.project_(code.parameters, task.normalisation)
+    return code, small.origin
+
+
+def _repeated(images: LabelledImages, counts: Tensor, wanted: Tensor) -> LabelledImages:
+    index = [
+        torch.arange(rows) % count + offset
+        for count, rows, offset in zip(
+            counts.tolist(), wanted.tolist(), (counts.cumsum(0) - counts).tolist(), strict=True
+        )
+        if rows > 0
+    ]
+    return images.rows(torch.cat(index))

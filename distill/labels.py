@@ -1,0 +1,95 @@
+r"""What a synthetic image is called: its class for good, or a distribution that is learned.
+
+Learned labels are :math:`C` numbers an image. They start from the centred one-hot label
+:math:`(e_c - 1/C) / \sqrt{C / 10}` (FRePo), or from what networks trained on real data
+think of the start images (DATM).
+
+References:
+    | Dataset Distillation using Neural Feature Regression (Zhou et al., NeurIPS 2022)
+    | https://arxiv.org/abs/2206.00719
+    | Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching
+    | (Guo et al., ICLR 2024), https://arxiv.org/abs/2310.05773
+
+Differences from the papers: none.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+
+class Labels(ABC):
+    """How labels are kept. Subclasses are final frozen dataclasses."""
+
+    @abstractmethod
+    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:
+        """Returns the numbers to start from, ``(N, num_classes)``, or None for hard labels."""
+
+    @abstractmethod
+    def read(self, numbers: Tensor) -> Tensor:
+        """Returns the targets ``(n, num_classes)`` that kept numbers stand for; differentiable."""
+
+
+@final
+@dataclass(frozen=True)
+class HardLabels(Labels):
+    """Every image keeps its class."""
+
+    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:  # noqa: ARG002
+        """Returns None."""
+        return None
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """Returns the numbers, of which there are none."""
+        return numbers
+
+
+@final
+@dataclass(frozen=True)
+class LearnedLabels(Labels):
+    """Free numbers for a squared loss, from the centred one-hot label."""
+
+    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:
+        """Returns the centred one-hot labels."""
+        return centred(labels, num_classes)
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """Returns the numbers."""
+        return numbers
+
+
+@final
+@dataclass(frozen=True)
+class SoftLabels(Labels):
+    """Distributions for a cross-entropy loss, kept as logits.
+
+    Attributes:
+        confidence: The start's probability of the image's class, in (0, 1).
+    """
+
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"labels.confidence must be in (0, 1), got {self.confidence}")
+
+    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:
+        """Returns logits that give each class its confidence."""
+        rest = max(num_classes - 1, 1)
+        gap = torch.tensor(self.confidence * rest / (1 - self.confidence)).log()
+        return F.one_hot(labels, num_classes).float() * gap
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """Returns the distributions."""
+        return numbers.softmax(1)
+
+
+def centred(labels: Tensor, num_classes: int) -> Tensor:
+    """Returns one-hot labels with mean zero, scaled as in FRePo, float32 ``(N, num_classes)``."""
+    one_hot = F.one_hot(labels, num_classes).float()
+    return (one_hot - 1 / num_classes) / math.sqrt(num_classes / 10)

@@ -1,0 +1,141 @@
+r"""Statistic matching: make networks see the same in synthetic and in real images.
+
+Each step takes one network, draws one siamese transform :math:`A_{w_c}` for each class, and
+shows the network :math:`A_{w_c}(x)` of both sides:
+
+    1. take the network of this step;
+    2. draw real images, synthetic images and the transform of each class;
+    3. cut the graph at the transformed synthetic images and ask the statistic for its
+       gradient on them;
+    4. pull it back through the transform to the images, and on to the set.
+
+The statistic alone tells one method from another.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from distill.augment import Augmentation, Draw
+from distill.checks import whole
+from distill.condenser import State
+from distill.learned import Learned
+from distill.network_sources import Networks, NetworkSource
+from distill.networks import Network
+from distill.objectives.base import Objective, Pulling
+from distill.real import ClassBatch, RealData
+from distill.rng import derive
+
+
+class Statistic(ABC):
+    """What is compared, and how. Subclasses are final frozen dataclasses."""
+
+    @abstractmethod
+    def pull(
+        self, network: Network, real: ClassBatch, synthetic: ClassBatch, rng: torch.Generator
+    ) -> tuple[float, Tensor]:
+        """Returns the loss and its gradient on ``synthetic.images``.
+
+        Args:
+            network: Sees the images; its parameters take no gradient.
+            real: Augmented real images.
+            synthetic: Augmented synthetic images of the same classes in the same rows.
+            rng: For statistics that draw.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class Matching(Objective):
+    """A statistic, the networks that take it, and the images that it is taken of.
+
+    Attributes:
+        statistic: What is compared.
+        networks: The networks that see the images.
+        augmentation: Drawn once per class and step, shared by real and synthetic images.
+        real_batch: Real images of each class a step, >= 1; all, where a class has fewer.
+        synthetic_batch: Synthetic images of each class a step, >= 1; None: all.
+    """
+
+    statistic: Statistic
+    networks: NetworkSource
+    augmentation: Augmentation
+    real_batch: int
+    synthetic_batch: int | None
+
+    def __post_init__(self) -> None:
+        whole("objective.real_batch", self.real_batch, 1)
+        if self.synthetic_batch is not None:
+            whole("objective.synthetic_batch", self.synthetic_batch, 1)
+
+    def begin(self, real: RealData, state: State) -> Pulling:
+        """Returns the objective at work."""
+        return _Matching(self, real, self.networks.begin(real, state))
+
+
+class _Matching(Pulling):
+    def __init__(self, objective: Matching, real: RealData, networks: Networks) -> None:
+        self.objective, self.real, self.networks = objective, real, networks
+
+    def step(self, index: int, small: Learned) -> float:
+        network = self.networks.take(index, small)
+        rng = derive(self.real.seed, "step", index)
+        draws = self._draw_transforms(rng)
+        real = _transformed(self.real.batch(self.objective.real_batch, rng), draws)
+        chosen = small.draw(self.objective.synthetic_batch, rng)
+        rows = torch.cat(chosen)
+        images = small.images(rows).requires_grad_()
+        synthetic = _transformed(_grouped(images, chosen, real.labels), draws)
+        leaf = synthetic.images.detach().requires_grad_()
+        seen = ClassBatch(leaf, synthetic.groups, synthetic.labels)
+        loss, cotangent = self.objective.statistic.pull(network, real, seen, rng)
+        (pulled,) = torch.autograd.grad(synthetic.images, images, cotangent)
+        small.pull(rows, pulled)
+        return loss
+
+    def _draw_transforms(self, rng: torch.Generator) -> list[Draw]:
+        _, height, width = self.real.image_shape
+        augmentation = self.objective.augmentation
+        return [augmentation.draw(1, (height, width), rng) for _ in self.real.classes]
+
+    def state(self) -> State:
+        return self.networks.state()
+
+
+def _grouped(images: Tensor, chosen: list[Tensor], labels: Tensor) -> ClassBatch:
+    sizes = torch.tensor([len(rows) for rows in chosen])
+    groups = torch.arange(len(chosen)).repeat_interleave(sizes)
+    return ClassBatch(images, groups.to(labels.device), labels)
+
+
+def _transformed(batch: ClassBatch, draws: list[Draw]) -> ClassBatch:
+    sizes = torch.bincount(batch.groups, minlength=len(draws)).tolist()
+    parts = torch.split(batch.images, sizes)
+    images = torch.cat([draw(part) for part, draw in zip(parts, draws, strict=True)])
+    return ClassBatch(images, batch.groups, batch.labels)
+
+
+def differentiated(loss: Tensor, synthetic: ClassBatch) -> tuple[float, Tensor]:
+    """Returns a loss as a number, and its gradient on the synthetic images."""
+    (gradient,) = torch.autograd.grad(loss, synthetic.images)
+    return loss.item(), gradient
+
+
+def check_same_classes(real: ClassBatch, synthetic: ClassBatch) -> None:
+    """Refuses batches of different classes or image shapes.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if (
+        not real.labels.equal(synthetic.labels)
+        or real.images.shape[1:] != synthetic.images.shape[1:]
+    ):
+        raise ValueError(
+            "real and synthetic must be of the same classes and image shape, got "
+            f"real {real.labels.tolist()} x {tuple(real.images.shape[1:])}, "
+            f"synthetic {synthetic.labels.tolist()} x {tuple(synthetic.images.shape[1:])}"
+        )

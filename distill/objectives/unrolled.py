@@ -1,0 +1,203 @@
+r"""Unrolling: train a network on the set for a while, and ask how well it ended.
+
+From weights :math:`\theta_0`, :math:`T` steps of momentum :math:`\mu` and size
+:math:`\alpha` on the synthetic images :math:`x_t`, targets :math:`y_t` of each step,
+
+.. math:: m_t = \mu m_{t-1} + \nabla_\theta \ell(\theta_t; x_t, y_t), \qquad
+    \theta_{t+1} = \theta_t - \alpha_t m_t,
+
+end in :math:`\theta_T`, where a terminal gives :math:`L` and
+:math:`p = \partial L / \partial \theta_T`. The gradient comes from the reverse recursion,
+from :math:`u = 0` and :math:`t = T - 1` down to 0,
+
+.. math:: \frac{\partial L}{\partial \alpha_t} = -\langle p, m_t \rangle, \quad
+    u \leftarrow \mu u - \alpha_t p, \quad
+    \Big(\frac{\partial L}{\partial x_t}, \frac{\partial L}{\partial y_t}\Big)
+      = \partial_{x, y} \langle \nabla_\theta \ell, u \rangle, \quad
+    p \leftarrow p + \partial_\theta \langle \nabla_\theta \ell, u \rangle,
+
+one pullback a step. It is exact, and keeps the weights of the steps and the graph of one
+batch, where back-propagation through the whole training keeps the graphs of all.
+
+References:
+    | Dataset Distillation (Wang et al., 2018), https://arxiv.org/abs/1811.10959
+    | Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks
+    | (Deng and Russakovsky, NeurIPS 2022), https://arxiv.org/abs/2206.02916
+    | Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory (Cui et al., ICML
+    | 2023), https://arxiv.org/abs/2211.10586: ``exact=false`` leaves out the last term, as
+    | TESLA does, which treats the weights of earlier steps as constants
+
+Differences from the papers: TESLA is meant without momentum; its released code also loses a
+factor of two, which is right here.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from distill.augment import Augmentation
+from distill.checks import below_one, positive, whole
+from distill.condenser import State
+from distill.learned import Learned
+from distill.networks import Network
+from distill.objectives.base import Objective, Pulling
+from distill.pullback import Through, Weights, gradient, pullback, scaled
+from distill.real import RealData
+from distill.rng import derive
+
+
+class Terminal(ABC):
+    """Where training starts, and what is asked of its end. Subclasses are final dataclasses."""
+
+    @abstractmethod
+    def begin(self, real: RealData, state: State) -> "Ending":
+        """Returns the terminal at work; ``state`` is what it left earlier, or empty."""
+
+
+class Ending(ABC):
+    """A terminal at work."""
+
+    @abstractmethod
+    def start(self, index: int) -> tuple[Network, Weights]:
+        r"""Returns the architecture and :math:`\theta_0` of step ``index``."""
+
+    @abstractmethod
+    def end(self, index: int, weights: Weights) -> tuple[float, dict[str, Tensor]]:
+        r"""Returns the loss at :math:`\theta_T`, and its gradient p by the weights."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Returns what :meth:`Terminal.begin` needs to go on from here."""
+
+
+@final
+@dataclass(frozen=True)
+class Unrolled(Objective):
+    r"""Training that is differentiated through.
+
+    Attributes:
+        terminal: Start and end.
+        inner_steps: T, >= 1.
+        step_size: :math:`\alpha`, > 0, where the set learns none.
+        momentum: :math:`\mu`, in [0, 1).
+        batch: Synthetic images of each class an inner step, >= 1; None: all.
+        ordered: Whether inner step t takes the images in their order, as DD ties them to it;
+            if not, they are drawn.
+        augmentation: Drawn per image, one family an inner step.
+        exact: Whether the weights of earlier steps count; false: TESLA's approximation.
+        chunk: Images whose graph is alive at once; None: all of an inner step.
+    """
+
+    terminal: Terminal
+    inner_steps: int
+    step_size: float
+    momentum: float
+    batch: int | None
+    ordered: bool
+    augmentation: Augmentation
+    exact: bool
+    chunk: int | None
+
+    def __post_init__(self) -> None:
+        whole("objective.inner_steps", self.inner_steps, 1)
+        positive("objective.step_size", self.step_size)
+        below_one("objective.momentum", self.momentum)
+        for name, value in (("batch", self.batch), ("chunk", self.chunk)):
+            if value is not None:
+                whole(f"objective.{name}", value, 1)
+        if not self.exact and self.momentum > 0:
+            raise ValueError(
+                f"objective.momentum must be 0 with objective.exact=false, got {self.momentum}"
+            )
+
+    def begin(self, real: RealData, state: State) -> Pulling:
+        """Returns the objective at work."""
+        return _Unrolling(self, real, self.terminal.begin(real, state))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """An inner step that was taken: what its reversal needs."""
+
+    weights: Weights
+    moment: Weights
+    rows: Tensor
+    leaf: Tensor
+    images: Tensor
+    targets: Tensor
+
+
+class _Unrolling(Pulling):
+    def __init__(self, objective: Unrolled, real: RealData, ending: Ending) -> None:
+        self.objective, self.real, self.ending = objective, real, ending
+
+    def step(self, index: int, small: Learned) -> float:
+        rng = derive(self.real.seed, "step", index)
+        network, weights = self.ending.start(index)
+        taken = list[_Taken]()
+        for inner in range(self.objective.inner_steps):
+            taken.append(self._inner_step(small, network, weights, (inner, taken, rng)))
+            weights = _moved(weights, taken[-1].moment, -self._rate(small, inner))
+        loss, slope = self.ending.end(index, weights)
+        self._reverse(small, network, taken, slope)
+        return loss
+
+    def _inner_step(
+        self,
+        small: Learned,
+        network: Network,
+        weights: Weights,
+        so_far: tuple[int, list[_Taken], torch.Generator],
+    ) -> _Taken:
+        inner, taken, rng = so_far
+        rows = self._rows(small, inner, rng)
+        leaf = small.images(rows).requires_grad_()
+        _, height, width = self.real.image_shape
+        draw = self.objective.augmentation.draw(len(rows), (height, width), rng)
+        images, targets = draw(leaf), small.targets(rows)
+        slopes = gradient(network, weights, (images.detach(), targets), list(weights))
+        mu = self.objective.momentum
+        moment = _moved(slopes, taken[-1].moment, mu) if taken and mu else slopes
+        return _Taken(weights, moment, rows, leaf, images, targets)
+
+    def _rate(self, small: Learned, inner: int) -> float:
+        rates = small.rates
+        return rates[inner % len(rates)] if rates else self.objective.step_size
+
+    def _rows(self, small: Learned, inner: int, rng: torch.Generator) -> Tensor:
+        batch = self.objective.batch
+        if batch is None or not self.objective.ordered:
+            return torch.cat(small.draw(batch, rng))
+        places = torch.arange(inner * batch, (inner + 1) * batch)
+        return torch.cat([rows[places % len(rows)] for rows in small.by_class])
+
+    def _reverse(
+        self, small: Learned, network: Network, taken: list[_Taken], slope: Weights
+    ) -> None:
+        through = Through(self.objective.exact, self.objective.chunk)
+        direction = scaled(slope, 0.0)
+        for inner, step in reversed(list(enumerate(taken))):
+            small.pull_rate(inner, -_product(slope, step.moment))
+            direction = _moved(
+                scaled(direction, self.objective.momentum), slope, -self._rate(small, inner)
+            )
+            batch = (step.images.detach(), step.targets)
+            pulled = pullback(network, step.weights, batch, direction, through)
+            (by_images,) = torch.autograd.grad(step.images, step.leaf, pulled.images)
+            small.pull(step.rows, by_images, pulled.targets)
+            if self.objective.exact:
+                slope = _moved(slope, pulled.weights, 1.0)
+
+    def state(self) -> State:
+        return self.ending.state()
+
+
+def _moved(weights: Weights, by: Weights, factor: float) -> dict[str, Tensor]:
+    return {name: weight + factor * by[name] for name, weight in weights.items()}
+
+
+def _product(left: Weights, right: Weights) -> float:
+    return sum(float((weight * right[name]).sum()) for name, weight in left.items())

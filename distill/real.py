@@ -1,0 +1,84 @@
+"""The real images that an objective may look at, class by class."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from distill.condenser import Task
+from distill.images import LabelledImages
+from distill.networks import Architecture, Network, fresh
+from distill.rng import derive
+
+
+@final
+@dataclass(frozen=True)
+class ClassBatch:
+    """Images of some classes, any number of each.
+
+    Attributes:
+        images: Normalised, ``(N, C, H, W)``.
+        groups: For each image the row of its class in the batch, int64 in [0, K), ``(N,)``.
+        labels: The class of each row, int64, ``(K,)``.
+    """
+
+    images: Tensor
+    groups: Tensor
+    labels: Tensor
+
+    @property
+    def classes(self) -> int:
+        """K, the classes in the batch."""
+        return len(self.labels)
+
+    @property
+    def targets(self) -> Tensor:
+        """The class of each image, int64 ``(N,)``."""
+        return self.labels[self.groups]
+
+    def of_group(self, group: int) -> tuple[Tensor, Tensor]:
+        """Returns the images and the classes of one row of ``labels``."""
+        chosen = self.groups == group
+        return self.images[chosen], self.targets[chosen]
+
+
+@final
+class RealData:
+    """A task's real images, ready to be drawn from."""
+
+    def __init__(self, task: Task) -> None:
+        self.seed, self.classes = task.seed, task.classes
+        self.image_shape, self.num_classes = task.real.image_shape, task.real.num_classes
+        self.normalisation = task.normalisation
+        self._real = task.real
+        self._rows = [(task.real.labels == label).nonzero().flatten() for label in task.classes]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self._real.images.device
+
+    @property
+    def size(self) -> int:
+        """The images of all classes in the task."""
+        return sum(len(rows) for rows in self._rows)
+
+    def batch(self, per_class: int, rng: torch.Generator) -> ClassBatch:
+        """Returns real images of every class, drawn without replacement, at most all."""
+        chosen = [rows[torch.randperm(len(rows), generator=rng)[:per_class]] for rows in self._rows]
+        sizes = torch.tensor([len(rows) for rows in chosen])
+        groups = torch.arange(len(chosen)).repeat_interleave(sizes)
+        labels = torch.tensor(self.classes, device=self.device)
+        return ClassBatch(self._real.images[torch.cat(chosen)], groups.to(self.device), labels)
+
+    def mixed(self, count: int, rng: torch.Generator) -> LabelledImages:
+        """Returns real images of the task's classes, drawn without replacement, at most all."""
+        rows = torch.cat(self._rows)
+        return self._real.rows(rows[torch.randperm(len(rows), generator=rng)[:count]])
+
+    def fresh(self, architecture: Architecture, *names: str | int) -> Network:
+        """Returns a new network for these images, of the random stream that ``names`` describe."""
+        rng = derive(self.seed, *names)
+        network = fresh(architecture, self.image_shape, self.num_classes, rng)
+        return network.to(self.device)
