@@ -103,7 +103,12 @@ class _Run:
 
     def _first_state(self) -> State:
         method, task = self.method, self.task
-        code, origin = first_code(method.parameterisation, task, method.start)
+        code, origin = first_code(
+            method.parameterisation,
+            task,
+            method.start,
+            method.labels.numbers(task.real.num_classes),
+        )
         labels = method.labels.begin(code.labels, task.real.num_classes)
         others = {} if labels is None else {LABELS: labels.to(task.real.images)}
         if method.rate is not None:

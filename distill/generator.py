@@ -1,20 +1,23 @@
 r"""A small generator of images of given classes, and the encoder that finds its latents.
 
 The generator :math:`g` maps a latent :math:`z` and a class :math:`y` to an image; the encoder
-maps an image to the mean :math:`\mu(x)` and the log-variances :math:`s(x)` of its latent. Both
-are fitted as a variational autoencoder whose pixels share the variance that the batch's error
-shows: over images of :math:`P` pixels and latents of :math:`J` numbers,
+maps an image and its class to the mean :math:`\mu` and the log-variances :math:`s` of its
+latent. Both are fitted as a variational autoencoder whose pixels share the variance that the
+batch's error shows: over images of :math:`P` pixels and latents of :math:`J` numbers,
 
 .. math:: L = \frac{1}{2} \log\Big( \frac{1}{P} \mathbb{E} \|x - g(z, y)\|_2^2 \Big)
     + \frac{1}{2P}\, \mathbb{E} \sum_{j=1}^{J} \big(\mu_j^2 + e^{s_j} - s_j - 1\big),
-    \qquad z = \mu(x) + e^{s(x) / 2} \odot \epsilon, \; \epsilon \sim N(0, I) ,
+    \qquad z = \mu + e^{s / 2} \odot \epsilon, \; \epsilon \sim N(0, I) ,
 
-so that latents are smooth and of unit scale, and no weight stands between the two terms.
+so that latents are smooth and of about unit scale, and no weight stands between the terms.
 
     1. a linear layer maps :math:`z`, beside the class as one of C, to the first maps, at a
        quarter of the resolution;
     2. nearest-neighbour doubling, a 3x3 convolution, ReLU; the same again at full size;
-    3. a 3x3 convolution to normalised pixels, which nothing squashes.
+    3. a 3x3 convolution to normalised pixels, which nothing squashes;
+    4. the mean image of the class is added, as the encoder has subtracted it.
+
+Without 4 the latent tells the class, and the generator ignores the one that it is given.
 
 References:
     | Auto-Encoding Variational Bayes (Kingma and Welling, ICLR 2014)
@@ -25,8 +28,8 @@ References:
     | Levine, ICML 2021), https://arxiv.org/abs/2006.13202, for the shared variance
 
 Differences from the papers: the networks are small, convolutional and without normalisation,
-to be fitted on a CPU in about a minute; the encoder doesn't see the class; the variance has a
-floor, so that the logarithm stays finite; every label is known.
+to be fitted on a CPU in about a minute; class means are subtracted and added; the variance has
+a floor, so that the logarithm stays finite; every label is known.
 """
 
 import json
@@ -97,9 +100,9 @@ def maps_shape(maps: int, image_shape: Shape) -> Shape:
     return maps, -(-height // 4), -(-width // 4)
 
 
-def latents(weights: Weights, images: Tensor) -> Tensor:
-    r"""Returns :math:`\mu(x)`, ``(N, J)``, of normalised images ``(N, C, H, W)``."""
-    return _linear(weights, "encoder.2", _features(weights, images))
+def latents(weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
+    r"""Returns :math:`\mu`, ``(N, J)``, of normalised images ``(N, C, H, W)``."""
+    return _linear(weights, "encoder.2", _features(weights, images, labels))
 
 
 def first_maps(weights: Weights, z: Tensor, labels: Tensor, image_shape: Shape) -> Tensor:
@@ -111,18 +114,34 @@ def first_maps(weights: Weights, z: Tensor, labels: Tensor, image_shape: Shape) 
         labels: Their classes, int64 ``(N,)``.
         image_shape: (C, H, W).
     """
-    known = weights["generator.0.weight"].shape[1] - z.shape[1]
-    flat = _linear(weights, "generator.0", torch.cat([z, F.one_hot(labels, known).to(z)], 1))
+    flat = _linear(weights, "generator.0", _beside_class(weights, z, labels))
     return flat.view(len(z), -1, *maps_shape(0, image_shape)[1:])
 
 
-def images_of(weights: Weights, maps: Tensor, image_shape: Shape) -> Tensor:
+def images_of(weights: Weights, maps: Tensor, labels: Tensor, image_shape: Shape) -> Tensor:
     """Returns the images ``(N, C, H, W)`` of first maps, normalised; differentiable."""
     _, height, width = image_shape
     for layer, size in ((1, [-(-height // 2), -(-width // 2)]), (2, [height, width])):
         maps = F.interpolate(maps, size, mode="nearest")
         maps = _convolution(weights, f"generator.{layer}", maps).relu()
-    return _convolution(weights, "generator.3", maps)
+    return _convolution(weights, "generator.3", maps) + weights["means"][labels]
+
+
+def variational_loss(weights: Weights, real: LabelledImages, noise: Tensor) -> Tensor:
+    r"""Returns the scalar :math:`L`, differentiable to the weights.
+
+    Args:
+        weights: Those of generator and encoder, and of the log-variances.
+        real: Normalised images of the batch.
+        noise: :math:`\epsilon`, ``(N, J)``.
+    """
+    features = _features(weights, real.images, real.labels)
+    mu, s = _linear(weights, "encoder.2", features), _linear(weights, "spread", features)
+    maps = first_maps(weights, mu + (s / 2).exp() * noise, real.labels, real.image_shape)
+    made = images_of(weights, maps, real.labels, real.image_shape)
+    error = (real.images - made).square().mean() + FLOOR
+    divergence = (mu.square() + s.exp() - s - 1).sum(1).mean() / math.prod(real.image_shape)
+    return (error.log() + divergence) / 2
 
 
 def fit_generator(
@@ -142,9 +161,12 @@ def fit_generator(
     if len(real) == 0:
         raise ValueError("real must hold at least one image, got none")
     weights, loss = _first_weights(generator, real, rng), torch.zeros(())
-    optimiser = torch.optim.Adam(weights.values(), lr=generator.learning_rate)
+    moved = [value for value in weights.values() if value.requires_grad]
+    optimiser = torch.optim.Adam(moved, lr=generator.learning_rate)
     for _ in range(generator.steps):
-        loss = _loss(weights, real, generator.batch, rng)
+        batch = real.rows(torch.randint(len(real), (generator.batch,), generator=rng))
+        noise = torch.randn(generator.batch, generator.latent, generator=rng)
+        loss = variational_loss(weights, batch, noise.to(real.images))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -222,20 +244,19 @@ def _layers(
 ) -> nn.ModuleDict:
     """Returns layers that hold the weights; what they compute is written above."""
     (colours, height, width), wide = image_shape, generator.channels
-    features, first = wide * (height // 4) * (width // 4), maps_shape(generator.maps, image_shape)
+    features = wide * (height // 4) * (width // 4) + num_classes
+    first = maps_shape(generator.maps, image_shape)
     with torch.device(device):
         encoder = [nn.Conv2d(colours, wide, 3), nn.Conv2d(wide, wide, 3)]
-        means, spread = (nn.Linear(features, generator.latent) for _ in range(2))
+        mu, spread = (nn.Linear(features, generator.latent) for _ in range(2))
         linear = nn.Linear(generator.latent + num_classes, math.prod(first))
         sizes = [(generator.maps, wide), (wide, wide), (wide, colours)]
         convolutions = [nn.Conv2d(entering, leaving, 3) for entering, leaving in sizes]
-    return nn.ModuleDict(
-        {
-            "encoder": nn.ModuleList([*encoder, means]),
-            "spread": spread,
-            "generator": nn.ModuleList([linear, *convolutions]),
-        }
-    )
+        means = torch.zeros(num_classes, *image_shape)
+    encoding, generating = nn.ModuleList([*encoder, mu]), nn.ModuleList([linear, *convolutions])
+    layers = nn.ModuleDict({"encoder": encoding, "spread": spread, "generator": generating})
+    layers.register_buffer("means", means)
+    return layers
 
 
 def _first_weights(
@@ -244,27 +265,28 @@ def _first_weights(
     seed = int(torch.randint(2**62, (1,), generator=rng).item())
     with global_stream(seed):
         layers = _layers(generator, real.image_shape, real.num_classes, "cpu")
-    started = layers.state_dict().items()
-    return {name: value.to(real.images).requires_grad_() for name, value in started}
+    weights = {name: value.to(real.images) for name, value in layers.named_parameters()}
+    started = {name: value.detach().requires_grad_() for name, value in weights.items()}
+    return {**started, "means": _class_means(real)}
 
 
-def _loss(weights: Weights, real: LabelledImages, batch: int, rng: torch.Generator) -> Tensor:
-    drawn = torch.randint(len(real), (batch,), generator=rng)
-    images, labels = real.images[drawn], real.labels[drawn]
-    features = _features(weights, images)
-    mu, s = _linear(weights, "encoder.2", features), _linear(weights, "spread", features)
-    z = mu + (s / 2).exp() * torch.randn(mu.shape, generator=rng).to(mu)
-    made = images_of(weights, first_maps(weights, z, labels, real.image_shape), real.image_shape)
-    error = (images - made).square().mean() + FLOOR
-    divergence = (mu.square() + s.exp() - s - 1).sum(1).mean() / math.prod(real.image_shape)
-    return (error.log() + divergence) / 2
+def _class_means(real: LabelledImages) -> Tensor:
+    """Returns the mean image of each class, zero where it has none."""
+    means = real.images.new_zeros(real.num_classes, *real.image_shape)
+    for label in real.counts.nonzero().flatten().tolist():
+        means[label] = real.of_class(label).mean(0)
+    return means
 
 
-def _features(weights: Weights, images: Tensor) -> Tensor:
-    halve = Halve()
+def _features(weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
+    halve, maps = Halve(), images - weights["means"][labels]
     for layer in range(2):
-        images = halve(_convolution(weights, f"encoder.{layer}", images).relu())
-    return images.flatten(1)
+        maps = halve(_convolution(weights, f"encoder.{layer}", maps).relu())
+    return _beside_class(weights, maps.flatten(1), labels)
+
+
+def _beside_class(weights: Weights, rows: Tensor, labels: Tensor) -> Tensor:
+    return torch.cat([rows, F.one_hot(labels, len(weights["means"])).to(rows)], 1)
 
 
 def _linear(weights: Weights, name: str, rows: Tensor) -> Tensor:

@@ -10,18 +10,25 @@ from distill.synthetic import Origin
 
 
 def first_code(
-    parameterisation: Parameterisation, task: Task, start: Condenser
+    parameterisation: Parameterisation, task: Task, start: Condenser, label: int = 0
 ) -> tuple[Code, Origin]:
     """Returns the code to start from, and where its images come from.
 
     It has as many rows as the numbers of the task's images pay for. Where a class has fewer
     real images than that, its start images are taken several times.
 
+    Args:
+        parameterisation: How the images are kept.
+        task: The real images, and how many pixel images of each class pay.
+        start: Makes the images to start from.
+        label: Numbers of the label of one image, which count as well; 0: a hard label.
+
     Raises:
         ValueError: If the numbers don't pay for a row of every class.
     """
     decoding = parameterisation.decoding(task.real, task.seed)
-    rows = parameterisation.rows(decoding, task.counts, task.real.image_shape)
+    paying = Code(parameterisation, decoding, task.counts, task.real.image_shape)
+    rows = parameterisation.rows(paying, label)
     counts = rows.minimum(task.real.counts.cpu())
     small = condense(start, Task(task.real, counts, task.normalisation, task.seed))
     code = parameterisation.encode(decoding, _repeated(small.data, counts, rows), task.seed)

@@ -31,6 +31,10 @@ class Labels(ABC):
         """Returns the numbers to start from, ``(N, num_classes)``, or None for hard labels."""
 
     @abstractmethod
+    def numbers(self, num_classes: int) -> int:
+        """Returns the numbers that one label takes; 0: it is the class."""
+
+    @abstractmethod
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the targets ``(n, num_classes)`` that kept numbers stand for; differentiable."""
 
@@ -43,6 +47,10 @@ class HardLabels(Labels):
     def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:  # noqa: ARG002
         """Returns None."""
         return None
+
+    def numbers(self, num_classes: int) -> int:  # noqa: ARG002
+        """Returns 0."""
+        return 0
 
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the numbers, of which there are none."""
@@ -57,6 +65,10 @@ class LearnedLabels(Labels):
     def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:
         """Returns the centred one-hot labels."""
         return centred(labels, num_classes)
+
+    def numbers(self, num_classes: int) -> int:
+        """Returns one a class."""
+        return num_classes
 
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the numbers."""
@@ -83,6 +95,10 @@ class SoftLabels(Labels):
         rest = max(num_classes - 1, 1)
         gap = torch.tensor(self.confidence * rest / (1 - self.confidence)).log()
         return F.one_hot(labels, num_classes).float() * gap
+
+    def numbers(self, num_classes: int) -> int:
+        """Returns one a class."""
+        return num_classes
 
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the distributions."""

@@ -1,14 +1,14 @@
 r"""ResNet18 for small images, with instance normalisation.
 
-A 3x3 convolution without stride, four stages of two residual blocks whose stages 2 to 4
+A 3x3 convolution without stride, four stages of two residual blocks, of which stages 2 to 4
 begin with stride 2, and the mean over the last maps. A block maps ``x`` to
 
 .. math:: \mathrm{ReLU}\big(F(x) + S(x)\big),
 
 where :math:`F` is a 3x3 convolution, normalisation, ReLU, a 3x3 convolution and
 normalisation, and :math:`S` is the identity, or a 1x1 convolution and normalisation where
-the maps change size or number. Convolutions have no bias; a normalisation has one affine
-group per channel.
+the number of maps changes. Convolutions have no bias; a normalisation has one affine group
+per channel.
 
 References:
     | Deep Residual Learning for Image Recognition (He, Zhang, Ren and Sun, CVPR 2016)
@@ -20,9 +20,9 @@ References:
 Differences from the paper: its ResNet18 has batch normalisation, and a 7x7 convolution and
 a maximum at the entry; that code has neither, and on its 28x28 grey (which it does not pad
 here) and 32x32 colour images this network is its own. It averages the last maps in 4x4
-windows, which is the mean over all of them at those sizes alone. A stride that would leave
-maps below 2x2 is 1 here: instance normalisation turns a 1x1 map into a constant, and the
-images would no longer reach the logits.
+windows, which is the mean over all of them at those sizes alone. On sides of 8 pixels stage
+2 has no stride, so that the last maps are 2x2: instance normalisation turns a 1x1 map into
+a constant, and the images would no longer reach the logits.
 """
 
 from dataclasses import dataclass
@@ -66,11 +66,11 @@ class ResNet18(Architecture):
         layers: list[nn.Module] = [nn.Conv2d(channels, self.width, 3, padding=1, bias=False)]
         layers += [nn.GroupNorm(self.width, self.width), nn.ReLU()]
         channels = self.width
-        for stage in range(4):
-            stride = 2 if stage > 0 and side > 2 else 1
+        strides = (1, 2, 2, 2) if side > 8 else (1, 1, 2, 2)
+        for stage, stride in enumerate(strides):
             planes = self.width * 2**stage
             layers += [Block(channels, planes, stride), Block(planes, planes, 1)]
-            channels, side = planes, (side + stride - 1) // stride
+            channels = planes
         embedding = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return Network(embedding, channels, num_classes)
 
@@ -89,7 +89,7 @@ class Block(nn.Module):
             nn.GroupNorm(planes, planes),
         )
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels != planes:
+        if channels != planes:
             projection = nn.Conv2d(channels, planes, 1, stride, bias=False)
             self.shortcut = nn.Sequential(projection, nn.GroupNorm(planes, planes))
 

@@ -122,6 +122,7 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str,
         folder.begin(planned.config)
         outcome = _driven(ready, folder, bar)
         folder.write_images(outcome.synthetic, outcome.real)
+        _draw(folder, outcome)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         logger.debug("the run failed", exc_info=True)
@@ -130,6 +131,12 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str,
     result = {"status": "completed", "metrics": dict(outcome.metrics), "error": None}
     _write(folder, record, clock, {**result, "history": list(outcome.history)})
     folder.drop_checkpoint()
+
+
+def _draw(folder: RunFolder, outcome: Outcome) -> None:
+    from experiments.figures import write_figures  # Matplotlib, a second of import
+
+    write_figures(folder.path, outcome)
 
 
 def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict[str, Any]) -> None:

@@ -36,12 +36,11 @@ class Source(ABC):
         """Whether the numbers are the rows themselves."""
 
     @abstractmethod
-    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
-        """Returns the rows of each class that ``numbers`` pay for, int64 ``(num_classes,)``.
+    def rows(self, budget: "Budget", shape: Shape) -> Tensor:
+        """Returns the rows of each class that a budget pays for, int64 ``(num_classes,)``.
 
         Args:
-            numbers: What may be stored in all.
-            counts: The share of each class, int64 ``(num_classes,)``; 0: no row.
+            budget: What may be stored.
             shape: The shape of one row.
         """
 
@@ -116,6 +115,27 @@ class Wanted:
 
 @final
 @dataclass(frozen=True)
+class Budget:
+    """What a source may store.
+
+    Attributes:
+        numbers: In all.
+        counts: The share of each class, int64 ``(num_classes,)``; 0: no row.
+        label: Numbers that the labels of one row take out of it; 0 where they are hard.
+    """
+
+    numbers: int
+    counts: Tensor
+    label: int
+
+    def pays(self, row: int, shared: int = 0) -> Tensor:
+        """Returns how many rows of so many numbers it pays for, after what all rows share."""
+        left = max(self.numbers - shared, 0)
+        return self.counts * left // (int(self.counts.sum()) * (row + self.label))
+
+
+@final
+@dataclass(frozen=True)
 class Parameterisation:
     """A source and the decoders behind it, in order.
 
@@ -152,19 +172,24 @@ class Parameterisation:
             parameters |= {f"{position}.{name}": value for name, value in own.items()}
         return parameters
 
-    def rows(self, decoding: Parameters, counts: Tensor, image_shape: Shape) -> Tensor:
-        """Returns the rows of each class that the numbers of ``counts`` images pay for.
+    def rows(self, code: "Code", label: int) -> Tensor:
+        """Returns the rows of each class that the numbers of as many pixel images pay for.
+
+        Args:
+            code: The decoders' parameters, and the pixel images of each class.
+            label: Numbers of the label of one image, which both would store; 0: a hard label.
 
         Raises:
             ValueError: If they don't pay for a row of every class.
         """
-        paid = Code(self, decoding, counts, image_shape).numbers
-        budget = int(counts.sum()) * math.prod(image_shape)
-        rows = self.source.rows(budget - paid, counts, self.shapes(image_shape)[0])
-        if (rows[counts > 0] < 1).any():
+        whole = int(code.counts.sum()) * (math.prod(code.image_shape) + label)
+        budget = Budget(whole - code.numbers, code.counts, label * self.branches)
+        rows = self.source.rows(budget, self.shapes(code.image_shape)[0])
+        if (rows[code.counts > 0] < 1).any():
             raise ValueError(
-                f"ipc must be larger for this parameterisation: the images would take {budget} "
-                f"numbers, of which decoders take {paid} and the rest doesn't pay for a row a class"
+                f"ipc must be larger for this parameterisation: the images would take {whole} "
+                f"numbers, of which decoders take {code.numbers} and the rest doesn't pay for a "
+                "row a class"
             )
         return rows
 

@@ -124,12 +124,13 @@ class Generated(Decoder):
 
     def encode(self, parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
         """Returns the encoder's latents, or the first maps that the generator makes of them."""
-        z = torch.cat([latents(parameters, part) for part in torch.split(images, AT_ONCE)])
+        parts = zip(torch.split(images, AT_ONCE), torch.split(labels, AT_ONCE), strict=True)
+        z = torch.cat([latents(parameters, *part) for part in parts])
         return z if self.layer == 0 else first_maps(parameters, z, labels, images.shape[1:])
 
     def decode(self, parameters: Parameters, rows: Tensor, wanted: Wanted) -> Tensor:
         """Returns what the generator makes of the rows."""
         if self.layer == 0:
             rows = first_maps(parameters, rows, wanted.labels, wanted.shape)
-        made = [images_of(parameters, part, wanted.shape) for part in torch.split(rows, AT_ONCE)]
-        return torch.cat(made)
+        parts = zip(torch.split(rows, AT_ONCE), torch.split(wanted.labels, AT_ONCE), strict=True)
+        return torch.cat([images_of(parameters, *part, wanted.shape) for part in parts])

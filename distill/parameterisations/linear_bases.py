@@ -21,7 +21,7 @@ from torch import Tensor
 
 from distill.checks import whole
 from distill.images import Normalisation
-from distill.parameterisations.base import Parameters, Shape, Source
+from distill.parameterisations.base import Budget, Parameters, Shape, Source
 
 
 @final
@@ -47,11 +47,10 @@ class LinearBases(Source):
         """False."""
         return False
 
-    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
+    def rows(self, budget: Budget, shape: Shape) -> Tensor:
         """Returns the rows whose coefficients are paid for once the bases are."""
-        left = max(numbers - self.bases * math.prod(shape), 0)
-        paid = counts * left // (int(counts.sum()) * self.bases)
-        return paid.minimum(counts * self.most)
+        paid = budget.pays(self.bases, shared=self.bases * math.prod(shape))
+        return paid.minimum(budget.counts * self.most)
 
     def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         """Returns the best bases for ``first`` in the least squares; spare ones are noise."""

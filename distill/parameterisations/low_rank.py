@@ -20,7 +20,7 @@ from torch import Tensor
 
 from distill.checks import whole
 from distill.images import Normalisation
-from distill.parameterisations.base import Parameters, Shape, Source
+from distill.parameterisations.base import Budget, Parameters, Shape, Source
 
 
 @final
@@ -42,10 +42,10 @@ class LowRank(Source):
         """False."""
         return False
 
-    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
-        """Returns the rows that ``numbers`` pay for."""
+    def rows(self, budget: Budget, shape: Shape) -> Tensor:
+        """Returns the rows that the budget pays for."""
         channels, height, width = shape
-        return counts * numbers // (int(counts.sum()) * channels * self.rank * (height + width))
+        return budget.pays(channels * self.rank * (height + width))
 
     def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Returns the nearest factors, singular values shared between both sides.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from distill.images import Normalisation
-from distill.parameterisations.base import Parameters, Shape, Source
+from distill.parameterisations.base import Budget, Parameters, Shape, Source
 
 
 @final
@@ -35,9 +35,9 @@ class Pixels(Source):
         """True."""
         return True
 
-    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
-        """Returns the rows that ``numbers`` pay for."""
-        return counts * numbers // (int(counts.sum()) * math.prod(shape))
+    def rows(self, budget: Budget, shape: Shape) -> Tensor:
+        """Returns the rows that the budget pays for."""
+        return budget.pays(math.prod(shape))
 
     def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Returns a copy of the rows as the parameter ``pixels``."""

@@ -38,12 +38,27 @@ class Stack:
     pixels: Pixels
     labels: NDArray[np.int64]
 
+    @property
+    def classes(self) -> list[int]:
+        """The classes that have an image, ascending, at most MAX_CLASSES."""
+        return sorted({int(label) for label in self.labels})[:MAX_CLASSES]
+
+    @classmethod
+    def of(cls, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Self:
+        """Returns uint8 images ``(N, C, H, W)`` as a stack."""
+        return cls(as_pixels(images, {}), labels)
+
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Returns the images in a safetensors file of a run."""
+        """Returns the images in a safetensors file of a run, decoded where they are a code."""
         with safe_open(file, framework="numpy") as tensors:
-            images, labels = tensors.get_tensor("images"), tensors.get_tensor("labels")
-            return cls(as_pixels(images, tensors.metadata() or {}), labels)
+            metadata, labels = tensors.metadata() or {}, tensors.get_tensor("labels")
+            if "parameterisation" not in metadata:
+                return cls(as_pixels(tensors.get_tensor("images"), metadata), labels)
+        from distill.synthetic import SyntheticSet  # brings torch, which no other file needs
+
+        images = SyntheticSet.load(file).data.images.numpy()
+        return cls(as_pixels(images, metadata), labels)
 
 
 def as_pixels(images: NDArray[Any], metadata: Mapping[str, str]) -> Pixels:

@@ -5,6 +5,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, final
 
+from torch import Tensor
+
 from distill.images import LabelledImages
 from distill.synthetic import SyntheticSet
 
@@ -29,12 +31,14 @@ class Outcome:
         history: One mapping a round, experience, or nothing.
         synthetic: The small set that was made, if any.
         real: A few real images of each class to show beside it, uint8.
+        evolution: The first image of each class after some steps, uint8 ``(K, C, H, W)``.
     """
 
     metrics: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     synthetic: SyntheticSet | None = None
     real: LabelledImages | None = None
+    evolution: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class Folder(Protocol):

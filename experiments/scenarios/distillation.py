@@ -1,13 +1,15 @@
 """Distillation alone: make a small set, and see what networks learn from it."""
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any, final
 
+from torch import Tensor
+
 from distill.checks import one_of, whole
-from distill.condenser import Condenser, Task, condense, even_counts
+from distill.condenser import Condenser, Step, Task, condense, even_counts
 from distill.coresets import Random
 from distill.evaluate import Evaluation
 from distill.images import LabelledImages
@@ -81,7 +83,8 @@ class DistillationRun(Run):
         seed = self.scenario.seed
         counts = even_counts(self.train, self.scenario.ipc)
         task = Task(self.train, counts, self.data.normalisation, subseed(seed, "distil"))
-        small, seconds = yield from distilled(self.scenario.method, task, folder)
+        made = yield from distilled(self.scenario.method, task, folder)
+        small = made.small
         clock = time.perf_counter()
         random = condense(Random(), task)
         metrics = {
@@ -93,11 +96,16 @@ class DistillationRun(Run):
             "storage_bytes": small.storage_bytes("float32"),
             "storage_bytes_uint8": small.storage_bytes("uint8"),
             "data_bytes": self.data.train.images.numel(),
-            "distill_seconds": seconds,
+            "distill_seconds": made.seconds,
             "origin": small.origin,
             "given_bytes": small.given_bytes,
         }
-        return Outcome(metrics, synthetic=small, real=shown_beside(self.data.train))
+        return Outcome(
+            metrics,
+            synthetic=small,
+            real=shown_beside(self.data.train),
+            evolution=made.evolution,
+        )
 
     def _scored(
         self, prefix: str, small: LabelledImages, rates: Sequence[float] = ()
@@ -113,22 +121,53 @@ class DistillationRun(Run):
         return {f"{prefix}accuracy": mean(accuracies), f"{prefix}accuracy_std": spread}
 
 
+@final
+@dataclass(frozen=True)
+class Distilled:
+    """What a condensation left.
+
+    Attributes:
+        small: The set.
+        seconds: What it took.
+        evolution: The first image of each class after 1, 2, 5, 10, 20, 50, ... steps, uint8.
+    """
+
+    small: SyntheticSet
+    seconds: float
+    evolution: Mapping[int, Tensor]
+
+
 def distilled(
     method: Condenser, task: Task, folder: Folder
-) -> Generator[Progress, None, tuple[SyntheticSet, float]]:
-    """Yields the steps of one condensation and returns the set and the seconds it took."""
+) -> Generator[Progress, None, Distilled]:
+    """Yields the steps of one condensation and returns what it left."""
     saved = folder.load_checkpoint()
     before = 0.0 if saved is None else float(saved["seconds"])
+    evolution: dict[int, Tensor] = {} if saved is None else dict(saved["evolution"])
     clock = time.perf_counter()
     last_saved = clock
     for step in method.steps(task, None if saved is None else saved["state"]):
+        if step.total > 1 and _is_shown(step):
+            evolution[step.done] = _first_of_each_class(step.result())
         now = time.perf_counter()
         if now - last_saved > CHECKPOINT_SECONDS or step.done == step.total:
-            folder.save_checkpoint({"state": step.state(), "seconds": before + now - clock})
+            seconds = before + now - clock
+            state = {"state": step.state(), "seconds": seconds, "evolution": evolution}
+            folder.save_checkpoint(state)
             last_saved = now
         text = "distil" if step.loss is None else f"distil: loss {step.loss:.4g}"
         yield Progress(step.done, step.total, text)
-    return step.result(), before + time.perf_counter() - clock
+    return Distilled(step.result(), before + time.perf_counter() - clock, evolution)
+
+
+def _is_shown(step: Step) -> bool:
+    return step.done == step.total or int(str(step.done).rstrip("0") or 0) in (1, 2, 5)
+
+
+def _first_of_each_class(small: SyntheticSet) -> Tensor:
+    labels = small.data.labels.cpu()
+    first = [int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))]
+    return small.normalisation.quantise(small.data.images[first]).cpu()
 
 
 def shown_beside(real: LabelledImages, per_class: int = 10) -> LabelledImages:

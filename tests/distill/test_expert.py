@@ -40,7 +40,7 @@ def test_points_of_a_trajectory_differ_from_each_other(real):
 def test_an_expert_depends_on_its_number_alone(real):
     first, second = EXPERTS.begin(real, {}), EXPERTS.begin(real, {})
     first.trajectory(0)
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)
     torch.testing.assert_close(first.trajectory(1), second.trajectory(1), rtol=0, atol=0)
 
 

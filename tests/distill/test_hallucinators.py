@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from distill.images import LabelledImages
-from distill.parameterisations.base import Parameterisation, Wanted
+from distill.parameterisations.base import Code, Parameterisation, Wanted
 from distill.parameterisations.hallucinators import Hallucinators
 from distill.parameterisations.pixels import Pixels
 
@@ -80,7 +80,9 @@ def test_a_hallucinator_of_cifar10_has_as_many_numbers_as_the_paper_less_its_bia
 def test_rows_on_cifar10_are_what_five_hallucinators_leave(ipc, rows):
     parameterisation = Parameterisation(Pixels(False), [Hallucinators(5, 3)])
     decoding = parameterisation.decoding(COLOUR, 0)
-    paid = parameterisation.rows(decoding, torch.full((10,), ipc), (3, 32, 32))
+    paid = parameterisation.rows(
+        Code(parameterisation, decoding, torch.full((10,), ipc), (3, 32, 32)), 0
+    )
     assert paid.tolist() == [rows] * 10
 
 
@@ -89,7 +91,9 @@ def test_one_image_a_class_of_cifar10_does_not_pay_for_five_hallucinators():
     decoding = parameterisation.decoding(COLOUR, 0)
     message = "would take 30720 numbers, of which decoders take 27810 and"
     with pytest.raises(ValueError, match=message):
-        parameterisation.rows(decoding, torch.ones(10).long(), (3, 32, 32))
+        parameterisation.rows(
+            Code(parameterisation, decoding, torch.ones(10).long(), (3, 32, 32)), 0
+        )
 
 
 @pytest.mark.parametrize("inner", [2, 3, 5])

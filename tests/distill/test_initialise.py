@@ -84,7 +84,9 @@ def test_fewer_rows_than_images_are_kept_where_decoders_take_numbers():
 def test_other_sources_start_from_the_same_images(source, chain):
     task = task_of([3, 3], [5, 5])
     code = begun(task, source, chain, Herding())
-    rows = Parameterisation(source, chain).rows({}, task.counts, (1, 8, 8))
+    rows = Parameterisation(source, chain).rows(
+        Code(Parameterisation(source, chain), {}, task.counts, (1, 8, 8)), 0
+    )
     chosen = Task(task.real, rows.clamp(max=5), HALF, 0)
     first = condense(Herding(), chosen).data.of_class(1)[:, 0, 0, 0]
     second = torch.tensor(values(code)).double()[code.labels == 1]

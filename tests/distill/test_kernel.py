@@ -106,7 +106,7 @@ def test_an_image_with_itself_has_depth_plus_one_times_its_square(rng):
 
 
 def test_the_tangent_kernel_is_that_of_a_wide_network(rng):
-    # One hidden layer of N units, He-scaled: <grad f(a), grad f(b)> with f = v relu(W x) sqrt(2 / N),
+    # One hidden layer of N units, He-scaled: <grad f(a), grad f(b)> for f = v relu(W x) sqrt(2/N),
     # W and v standard normal, x / sqrt(d), converges to Theta of depth 1.
     a, b = torch.randn(2, 6, generator=rng, dtype=torch.float64)
     units = 200_000

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distill.images import Normalisation
-from distill.parameterisations.base import Parameterisation
+from distill.parameterisations.base import Budget, Code, Parameterisation
 from distill.parameterisations.linear_bases import LinearBases
 from distill.parameterisations.upsample import Upsample
 
@@ -29,7 +29,10 @@ def all_of(source: LinearBases, parameters, count: int) -> torch.Tensor:
 def test_rows_on_cifar10_are_those_of_the_paper(most, rows):
     parameterisation = Parameterisation(LinearBases(16, most), [Upsample(2)])
     counts = torch.ones(10, dtype=torch.int64)
-    assert parameterisation.rows({}, counts, (3, 32, 32)).tolist() == [rows] * 10
+    assert (
+        parameterisation.rows(Code(parameterisation, {}, counts, (3, 32, 32)), 0).tolist()
+        == [rows] * 10
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def test_rows_on_cifar10_are_those_of_the_paper(most, rows):
 )
 def test_rows_are_what_the_bases_leave_shared_out_by_counts(numbers, most, rows):
     counts = torch.tensor([3, 0, 2])
-    assert LinearBases(2, most).rows(numbers, counts, (2, 2, 2)).tolist() == rows
+    assert LinearBases(2, most).rows(Budget(numbers, counts, 0), (2, 2, 2)).tolist() == rows
 
 
 def test_numbers_are_the_bases_and_one_a_base_and_row(rng):

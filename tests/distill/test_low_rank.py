@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from distill.images import Normalisation
+from distill.parameterisations.base import Budget
 from distill.parameterisations.low_rank import LowRank
 
 
@@ -36,7 +37,7 @@ def rows(rng) -> torch.Tensor:
     ],
 )
 def test_a_row_costs_the_rank_times_both_sides_a_channel(numbers, counts, rank, shape, expected):
-    assert LowRank(rank).rows(numbers, torch.tensor(counts), shape).tolist() == expected
+    assert LowRank(rank).rows(Budget(numbers, torch.tensor(counts), 0), shape).tolist() == expected
 
 
 def test_numbers_are_two_thin_matrices_a_channel(rows):

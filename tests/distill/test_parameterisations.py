@@ -94,7 +94,9 @@ def values(code: Code) -> list[float]:
 
 
 def paid(parameterisation: Parameterisation, real: LabelledImages, counts: Tensor) -> Tensor:
-    return parameterisation.rows(parameterisation.decoding(real, 0), counts, SHAPE)
+    return parameterisation.rows(
+        Code(parameterisation, parameterisation.decoding(real, 0), counts, SHAPE), 0
+    )
 
 
 @every_pair

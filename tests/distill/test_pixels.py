@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from distill.images import Normalisation
+from distill.parameterisations.base import Budget
 from distill.parameterisations.pixels import Pixels
 
 # black is (0 - .5) / .25 = -2, white is (1 - .5) / .25 = 2
@@ -48,11 +49,11 @@ def test_every_number_is_one_pixel(rng):
     ],
 )
 def test_rows_are_shared_out_by_counts(numbers, counts, rows):
-    assert Pixels(False).rows(numbers, torch.tensor(counts), (2, 3, 4)).tolist() == rows
+    assert Pixels(False).rows(Budget(numbers, torch.tensor(counts), 0), (2, 3, 4)).tolist() == rows
 
 
 def test_numbers_below_zero_pay_for_no_row():
-    assert (Pixels(False).rows(-1, torch.tensor([1, 2]), (1, 8, 8)) < 1).all()
+    assert (Pixels(False).rows(Budget(-1, torch.tensor([1, 2]), 0), (1, 8, 8)) < 1).all()
 
 
 def test_gradient_of_a_pixel_is_that_of_its_parameter(rng):

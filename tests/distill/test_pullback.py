@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from distill.networks import ConvNet
 from distill.pullback import EVERYTHING, IMAGES, Through, gradient, pullback, weights_of

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from distill.augment import Augmentation
 from distill.condenser import State, Task

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from distill.images import LabelledImages
-from distill.parameterisations.base import Parameterisation, Wanted
+from distill.parameterisations.base import Code, Parameterisation, Wanted
 from distill.parameterisations.pixels import Pixels
 from distill.parameterisations.upsample import Upsample
 
@@ -95,7 +95,9 @@ def test_every_number_of_a_row_has_the_weight_of_the_pixels_that_it_stands_for(f
 def test_an_image_pays_for_about_four_of_half_resolution(shape, ipc, rows):
     parameterisation = Parameterisation(Pixels(True), [Upsample(2)])
     counts = torch.full((10,), ipc)
-    assert parameterisation.rows({}, counts, shape).tolist() == [rows] * 10
+    assert (
+        parameterisation.rows(Code(parameterisation, {}, counts, shape), 0).tolist() == [rows] * 10
+    )
 
 
 def test_it_has_no_numbers_and_one_branch(rng):
