@@ -66,6 +66,7 @@ class Distillation(Condenser):
         for name, value in (("clip", self.clip), ("rate", self.rate)):
             if value is not None:
                 positive(f"method.{name}", value)
+        self.objective.check(self.labels, self.rate)
 
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         """Yields every optimiser step.

@@ -1,15 +1,16 @@
 r"""A small generator of images of given classes, and the encoder that finds its latents.
 
 The generator :math:`g` maps a latent :math:`z` and a class :math:`y` to an image; the encoder
-maps an image and its class to the mean :math:`\mu` and the log-variances :math:`s` of its
-latent. Both are fitted as a variational autoencoder whose pixels share the variance that the
-batch's error shows: over images of :math:`P` pixels and latents of :math:`J` numbers,
+:math:`\mu` maps an image and its class to its latent. Both are fitted as a variational
+autoencoder, whose latents have noise of a constant deviation :math:`\tau` and whose pixels
+share the variance that the batch's error shows: over images of :math:`P` pixels,
 
 .. math:: L = \frac{1}{2} \log\Big( \frac{1}{P} \mathbb{E} \|x - g(z, y)\|_2^2 \Big)
-    + \frac{1}{2P}\, \mathbb{E} \sum_{j=1}^{J} \big(\mu_j^2 + e^{s_j} - s_j - 1\big),
-    \qquad z = \mu + e^{s / 2} \odot \epsilon, \; \epsilon \sim N(0, I) ,
+    + \frac{1}{2P}\, \mathbb{E} \|\mu(x, y)\|_2^2 ,
+    \qquad z = \mu(x, y) + \tau \epsilon, \; \epsilon \sim N(0, I) ,
 
-so that latents are smooth and of about unit scale, and no weight stands between the terms.
+so that near latents give near images, latents stay of about unit scale, and no weight stands
+between the two terms. The generator's steps are
 
     1. a linear layer maps :math:`z`, beside the class as one of C, to the first maps, at a
        quarter of the resolution;
@@ -17,19 +18,23 @@ so that latents are smooth and of about unit scale, and no weight stands between
     3. a 3x3 convolution to normalised pixels, which nothing squashes;
     4. the mean image of the class is added, as the encoder has subtracted it.
 
-Without 4 the latent tells the class, and the generator ignores the one that it is given.
+Without 4 the latent tells the class, and the generator all but ignores the one that it is
+given: unseen FashionMNIST decoded under a wrong class with an error of 0.14 instead of 0.08.
 
 References:
     | Auto-Encoding Variational Bayes (Kingma and Welling, ICLR 2014)
     | https://arxiv.org/abs/1312.6114
     | Semi-Supervised Learning with Deep Generative Models (Kingma, Rezende, Mohamed and
     | Welling, NeurIPS 2014), https://arxiv.org/abs/1406.5298, whose M2 is given the class
+    | From Variational to Deterministic Autoencoders (Ghosh et al., ICLR 2020)
+    | https://arxiv.org/abs/1903.12436, for the constant noise
     | Simple and Effective VAE Training with Calibrated Decoders (Rybkin, Daniilidis and
     | Levine, ICML 2021), https://arxiv.org/abs/2006.13202, for the shared variance
 
 Differences from the papers: the networks are small, convolutional and without normalisation,
 to be fitted on a CPU in about a minute; class means are subtracted and added; the variance has
-a floor, so that the logarithm stays finite; every label is known.
+a floor, so that the logarithm stays finite; every label is known. With a learned deviation in
+place of :math:`\tau`, the latents of 8x8 digits told nothing of the image in some runs.
 """
 
 import json
@@ -57,7 +62,7 @@ Weights = Mapping[str, Tensor]
 Shape = tuple[int, ...]
 
 FLOOR = 1e-5  # of the variance: what rounding to 8 bits costs where pixels deviate by 0.35
-FITTED_ONLY = "spread."  # the weights of the log-variances, which only fitting needs
+TAU = 0.1  # against none, it raised the error on unseen FashionMNIST from 0.109 to 0.117
 
 
 @final
@@ -101,8 +106,11 @@ def maps_shape(maps: int, image_shape: Shape) -> Shape:
 
 
 def latents(weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
-    r"""Returns :math:`\mu`, ``(N, J)``, of normalised images ``(N, C, H, W)``."""
-    return _linear(weights, "encoder.2", _features(weights, images, labels))
+    r"""Returns the latents :math:`\mu`, ``(N, J)``, of normalised images ``(N, C, H, W)``."""
+    halve, maps = Halve(), images - weights["means"][labels]
+    for layer in range(2):
+        maps = halve(_convolution(weights, f"encoder.{layer}", maps).relu())
+    return _linear(weights, "encoder.2", _beside_class(weights, maps.flatten(1), labels))
 
 
 def first_maps(weights: Weights, z: Tensor, labels: Tensor, image_shape: Shape) -> Tensor:
@@ -131,17 +139,15 @@ def variational_loss(weights: Weights, real: LabelledImages, noise: Tensor) -> T
     r"""Returns the scalar :math:`L`, differentiable to the weights.
 
     Args:
-        weights: Those of generator and encoder, and of the log-variances.
+        weights: Those of generator and encoder.
         real: Normalised images of the batch.
         noise: :math:`\epsilon`, ``(N, J)``.
     """
-    features = _features(weights, real.images, real.labels)
-    mu, s = _linear(weights, "encoder.2", features), _linear(weights, "spread", features)
-    maps = first_maps(weights, mu + (s / 2).exp() * noise, real.labels, real.image_shape)
+    mu = latents(weights, real.images, real.labels)
+    maps = first_maps(weights, mu + TAU * noise, real.labels, real.image_shape)
     made = images_of(weights, maps, real.labels, real.image_shape)
     error = (real.images - made).square().mean() + FLOOR
-    divergence = (mu.square() + s.exp() - s - 1).sum(1).mean() / math.prod(real.image_shape)
-    return (error.log() + divergence) / 2
+    return (error.log() + mu.square().sum(1).mean() / math.prod(real.image_shape)) / 2
 
 
 def fit_generator(
@@ -172,7 +178,7 @@ def fit_generator(
         optimiser.step()
     _check_finite(loss.item(), generator)
     logger.info("generator fitted to %d images, loss %.4f", len(real), loss.item())
-    return {k: v.detach() for k, v in weights.items() if not k.startswith(FITTED_ONLY)}
+    return {name: value.detach() for name, value in weights.items()}
 
 
 def save_generator(
@@ -217,11 +223,7 @@ def _facts(generator: Generator, image_shape: Shape, num_classes: int) -> dict[s
 
 
 def _check_shapes(path: Path, weights: Weights, layers: nn.ModuleDict) -> None:
-    needed = {
-        name: tuple(value.shape)
-        for name, value in layers.state_dict().items()
-        if not name.startswith(FITTED_ONLY)
-    }
+    needed = {name: tuple(value.shape) for name, value in layers.state_dict().items()}
     for name in sorted(needed.keys() | weights.keys()):
         found = tuple(weights[name].shape) if name in weights else None
         if found != needed.get(name):
@@ -242,19 +244,19 @@ def _check_finite(loss: float, generator: Generator) -> None:
 def _layers(
     generator: Generator, image_shape: Shape, num_classes: int, device: str
 ) -> nn.ModuleDict:
-    """Returns layers that hold the weights; what they compute is written above."""
+    """Returns layers that hold the weights and the class means, which start as zero."""
     (colours, height, width), wide = image_shape, generator.channels
     features = wide * (height // 4) * (width // 4) + num_classes
     first = maps_shape(generator.maps, image_shape)
     with torch.device(device):
-        encoder = [nn.Conv2d(colours, wide, 3), nn.Conv2d(wide, wide, 3)]
-        mu, spread = (nn.Linear(features, generator.latent) for _ in range(2))
+        mu = nn.Linear(features, generator.latent)
+        encoder = [nn.Conv2d(colours, wide, 3), nn.Conv2d(wide, wide, 3), mu]
         linear = nn.Linear(generator.latent + num_classes, math.prod(first))
         sizes = [(generator.maps, wide), (wide, wide), (wide, colours)]
         convolutions = [nn.Conv2d(entering, leaving, 3) for entering, leaving in sizes]
         means = torch.zeros(num_classes, *image_shape)
-    encoding, generating = nn.ModuleList([*encoder, mu]), nn.ModuleList([linear, *convolutions])
-    layers = nn.ModuleDict({"encoder": encoding, "spread": spread, "generator": generating})
+    decoder = nn.ModuleList([linear, *convolutions])
+    layers = nn.ModuleDict({"encoder": nn.ModuleList(encoder), "generator": decoder})
     layers.register_buffer("means", means)
     return layers
 
@@ -276,13 +278,6 @@ def _class_means(real: LabelledImages) -> Tensor:
     for label in real.counts.nonzero().flatten().tolist():
         means[label] = real.of_class(label).mean(0)
     return means
-
-
-def _features(weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
-    halve, maps = Halve(), images - weights["means"][labels]
-    for layer in range(2):
-        maps = halve(_convolution(weights, f"encoder.{layer}", maps).relu())
-    return _beside_class(weights, maps.flatten(1), labels)
 
 
 def _beside_class(weights: Weights, rows: Tensor, labels: Tensor) -> Tensor:

@@ -3,12 +3,21 @@
 from abc import ABC, abstractmethod
 
 from distill.condenser import State
+from distill.labels import Labels
 from distill.learned import Learned
 from distill.real import RealData
 
 
 class Objective(ABC):
     """What a synthetic set is asked for. Subclasses are final frozen dataclasses."""
+
+    @abstractmethod
+    def check(self, labels: Labels, rate: float | None) -> None:
+        """Refuses labels or a learned step size that would get no gradient, or a wrong one.
+
+        Raises:
+            ValueError: Saying which would do.
+        """
 
     @abstractmethod
     def begin(self, real: RealData, state: State) -> "Pulling":

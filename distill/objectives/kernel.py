@@ -27,7 +27,7 @@ from torch import Tensor
 from distill.augment import Augmentation
 from distill.checks import positive, whole
 from distill.condenser import State
-from distill.labels import centred
+from distill.labels import Labels, centred
 from distill.learned import Learned
 from distill.objectives.base import Objective, Pulling
 from distill.real import RealData
@@ -82,6 +82,15 @@ class KernelRidge(Objective):
     def __post_init__(self) -> None:
         positive("objective.ridge", self.ridge)
         whole("objective.real_batch", self.real_batch, 1)
+
+    def check(self, labels: Labels, rate: float | None) -> None:  # noqa: ARG002
+        """Takes any labels; refuses a learned step size.
+
+        Raises:
+            ValueError: If a step size is to be learned.
+        """
+        if rate is not None:
+            raise ValueError(f"method.rate must be null where no training is unrolled, got {rate}")
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""

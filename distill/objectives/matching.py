@@ -22,6 +22,7 @@ from torch import Tensor
 from distill.augment import Augmentation, Draw
 from distill.checks import whole
 from distill.condenser import State
+from distill.labels import HardLabels, Labels
 from distill.learned import Learned
 from distill.network_sources import Networks, NetworkSource
 from distill.networks import Network
@@ -70,6 +71,17 @@ class Matching(Objective):
         whole("objective.real_batch", self.real_batch, 1)
         if self.synthetic_batch is not None:
             whole("objective.synthetic_batch", self.synthetic_batch, 1)
+
+    def check(self, labels: Labels, rate: float | None) -> None:
+        """Refuses anything but images to learn: a statistic sees nothing else.
+
+        Raises:
+            ValueError: If labels or a step size are to be learned.
+        """
+        if not isinstance(labels, HardLabels):
+            raise ValueError("labels must be hard where a statistic of images is matched")
+        if rate is not None:
+            raise ValueError(f"method.rate must be null where no training is unrolled, got {rate}")
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""

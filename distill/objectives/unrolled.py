@@ -41,6 +41,7 @@ from torch import Tensor
 from distill.augment import Augmentation
 from distill.checks import below_one, positive, whole
 from distill.condenser import State
+from distill.labels import Labels, LearnedLabels
 from distill.learned import Learned
 from distill.networks import Network
 from distill.objectives.base import Objective, Pulling
@@ -112,6 +113,15 @@ class Unrolled(Objective):
             raise ValueError(
                 f"objective.momentum must be 0 with objective.exact=false, got {self.momentum}"
             )
+
+    def check(self, labels: Labels, rate: float | None) -> None:  # noqa: ARG002
+        """Takes classes and distributions, which cross-entropy can train on.
+
+        Raises:
+            ValueError: If labels are free numbers.
+        """
+        if isinstance(labels, LearnedLabels):
+            raise ValueError("labels must be hard or soft where training is unrolled, got learned")
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""

@@ -79,10 +79,10 @@ def test_gradient_is_the_one_worked_by_hand():
 
 
 def test_attention_sums_powers_over_channels_and_has_length_one():
-    # Channels (1, -2) and (1, 0), p = 2: (1 + 1, 4 + 0), of length sqrt(20).
+    # Channels (1, -2) and (1, 0), p = 3: (1 + 1, 8 + 0), of length sqrt(68).
     maps = torch.tensor([[1.0, -2.0], [1.0, 0.0]]).view(1, 2, 1, 2)
-    expected = torch.tensor([[2.0, 4.0]]) / 20**0.5
-    torch.testing.assert_close(attention(maps, 2.0), expected)
+    expected = torch.tensor([[2.0, 8.0]]) / 68**0.5
+    torch.testing.assert_close(attention(maps, 3.0), expected)
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 4.0])

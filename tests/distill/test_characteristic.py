@@ -114,6 +114,15 @@ def test_equal_sets_have_the_loss_of_the_number_under_the_root(rng):
     assert gradient.isfinite().all()
 
 
+def test_rounding_below_zero_does_not_reach_the_root(rng):
+    # In float32 equal functions differ by some 1e-7, of either sign, under the root.
+    network, real = fresh(ConvNet(2, 2), SHAPE, 3, rng), batch([0] * 5, rng)
+    real = replace(real, images=real.images.float())
+    loss, gradient = pulled(CharacteristicFunction(512, 0.5), network, real, real)
+    assert 0 < loss < 1e-3
+    assert gradient.isfinite().all()
+
+
 def test_the_length_of_embeddings_does_not_count():
     real, small, longer = points((1, 2), (3, -1)), points((2, 1)), points((20, 10))
     statistic = CharacteristicFunction(16, 0.5)

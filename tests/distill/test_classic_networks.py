@@ -10,7 +10,7 @@ from distill.classic_networks import VGG11, AlexNet, LeNet
 from distill.networks import Network, fresh, parameter_count
 
 SMALL = [LeNet(2), AlexNet(4), VGG11(2)]
-SHAPES = [(1, 8, 8), (3, 9, 70), (1, 28, 28), (3, 28, 28), (3, 32, 32)]
+SHAPES = [(1, 8, 8), (3, 9, 70), (1, 28, 28), (3, 28, 28), (3, 32, 32), (1, 64, 64)]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,9 @@ def test_alexnet_agrees_with_torch_functions(rng, shape, rim):
         ((3, 32, 40), 0, (0, 1, 3, 5, 7)),
         ((1, 28, 28), 2, (0, 1, 3, 5, 7)),
         ((3, 28, 28), 0, (1, 3, 5, 7)),
-        ((3, 31, 16), 0, (1, 3, 5, 7)),
+        ((3, 40, 16), 0, (1, 3, 5, 7)),
+        ((3, 64, 31), 0, (1, 3, 5, 7)),
+        ((3, 64, 72), 0, (0, 1, 3, 5, 7)),
         ((1, 15, 15), 0, (3, 5, 7)),
         ((1, 8, 64), 0, (3, 5, 7)),
     ],

@@ -14,7 +14,7 @@ from distill.condenser import Condenser, State, Step, Task, condense
 from distill.coresets import Noise, Random
 from distill.engine import Distillation
 from distill.images import LabelledImages, Normalisation
-from distill.labels import HardLabels, SoftLabels
+from distill.labels import HardLabels, Labels, SoftLabels
 from distill.learned import Learned
 from distill.network_sources import Fresh
 from distill.networks import MLP, ConvNet, Network, fresh
@@ -22,7 +22,7 @@ from distill.objectives.base import Objective, Pulling
 from distill.objectives.distribution import DistributionMatching
 from distill.objectives.matching import Matching, Statistic
 from distill.optimisers import SGD, Adam
-from distill.parameterisations.base import Parameterisation, Parameters, Shape, Source
+from distill.parameterisations.base import Budget, Parameterisation, Parameters, Shape, Source
 from distill.parameterisations.pixels import Pixels
 from distill.real import ClassBatch, RealData
 from distill.rng import derive
@@ -74,6 +74,10 @@ class Sum(Objective):
 
     factor: float = 1.0
 
+    def check(self, labels: Labels, rate: float | None) -> None:
+        if rate == 99.0:
+            raise ValueError("method.rate must not be 99")
+
     def begin(self, real: RealData, state: State) -> Pulling:
         return Summing(self.factor, state.get("taken", 0))
 
@@ -117,8 +121,8 @@ class Halves(Source):
     def is_plain(self) -> bool:
         return False
 
-    def rows(self, numbers: int, counts: Tensor, shape: Shape) -> Tensor:
-        return counts
+    def rows(self, budget: Budget, shape: Shape) -> Tensor:
+        return budget.counts
 
     def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         return {"halves": first / 2}
@@ -542,8 +546,8 @@ def test_the_objective_goes_on_from_its_state():
 
 
 def test_the_set_has_the_labels_that_it_learned():
-    # Distribution matching doesn't see labels, so these are as they began: 3/4 for the class.
-    task, method = task_of([2, 1]), replace(DM, labels=SoftLabels(0.75))
+    # Nothing pulls on them, so they are as they began: 3/4 for the class.
+    task, method = task_of([2, 1]), replace(DM, objective=Sum(), labels=SoftLabels(0.75))
     expected = torch.tensor([[0.75, 0.25], [0.75, 0.25], [0.25, 0.75]])
     states = {step.done: through_a_file(step.state()) for step in method.steps(task)}
     for small in (condense(method, task), resumed(method, task, states[2])):
@@ -553,11 +557,16 @@ def test_the_set_has_the_labels_that_it_learned():
 
 @pytest.mark.parametrize(("count", "rates"), [(1, (0.02,)), (3, (0.02, 0.02, 0.02))])
 def test_the_set_has_the_step_sizes_that_it_learned(count, rates):
-    task, method = task_of([2, 1]), replace(DM, rate=0.02, rate_count=count)
+    task, method = task_of([2, 1]), replace(DM, objective=Sum(), rate=0.02, rate_count=count)
     state = through_a_file(next(method.steps(task)).state())
     for small in (condense(method, task), resumed(method, task, state)):
         assert small.rates == pytest.approx(rates, rel=1e-6)
     assert condense(DM, task).rates == ()
+
+
+def test_an_objective_may_refuse_what_is_to_be_learned():
+    with pytest.raises(ValueError, match=r"^method\.rate must not be 99$"):
+        replace(DM, objective=Sum(), rate=99.0)
 
 
 @pytest.mark.parametrize("name", ["iterations", "rate_count"])

@@ -66,9 +66,7 @@ def naive_image(weights: dict[str, Tensor], z: Tensor, label: int, shape) -> Ten
     return naive_convolution(maps, weights, "generator.3")[0] + weights["means"][label]
 
 
-def naive_latent(
-    weights: dict[str, Tensor], image: Tensor, label: int, head: str = "encoder.2"
-) -> Tensor:
+def naive_latent(weights: dict[str, Tensor], image: Tensor, label: int) -> Tensor:
     maps = (image - weights["means"][label]).unsqueeze(0)
     for name in ("encoder.0", "encoder.1"):
         maps = naive_convolution(maps, weights, name).clamp(min=0)
@@ -76,7 +74,7 @@ def naive_latent(
     one_of_four = torch.zeros(4, dtype=image.dtype)
     one_of_four[label] = 1
     features = torch.cat([maps.flatten(), one_of_four])
-    return weights[f"{head}.weight"] @ features + weights[f"{head}.bias"]
+    return weights["encoder.2.weight"] @ features + weights["encoder.2.bias"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -101,18 +99,14 @@ def test_latents_agree_with_the_naive_encoder(rng, shape):
 def test_loss_agrees_with_a_loop_over_images(rng):
     real = images_like((1, 8, 8), rng)
     weights = fit_generator(SMALL, real, rng)
-    for name in ("weight", "bias"):
-        like = weights[f"encoder.2.{name}"]
-        weights[f"spread.{name}"] = torch.randn(like.shape, generator=rng, dtype=like.dtype) / 4
     noise = torch.randn(12, 3, generator=rng, dtype=torch.float64)
-    error, divergence = 0.0, 0.0
+    error, length = 0.0, 0.0
     for image, label, epsilon in zip(real.images, real.labels.tolist(), noise, strict=True):
         mu = naive_latent(weights, image, label)
-        variance = naive_latent(weights, image, label, "spread").exp()
-        made = naive_image(weights, mu + variance.sqrt() * epsilon, label, (1, 8, 8))
+        made = naive_image(weights, mu + 0.1 * epsilon, label, (1, 8, 8))
         error += ((image - made) ** 2).sum().item() / 64 / 12
-        divergence += (mu**2 + variance - variance.log() - 1).sum().item() / 64 / 12
-    expected = (math.log(error + 1e-5) + divergence) / 2
+        length += (mu**2).sum().item() / 64 / 12
+    expected = (math.log(error + 1e-5) + length) / 2
     assert variational_loss(weights, real, noise).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -147,30 +141,23 @@ def test_other_seeds_give_other_weights(rng):
 
 
 def test_fitting_lowers_the_error_below_that_of_the_class_mean(rng):
-    # Two bars of random brightness, whose place the class decides: one number tells each.
+    # A bar of random brightness, whose place the class decides: one number tells the rest.
     labels = torch.arange(60) % 2
     images = torch.zeros(60, 1, 8, 8)
-    for image, label, brightness in zip(
-        images, labels, torch.randn(60, generator=rng), strict=True
-    ):
-        image[0, 4 * int(label) : 4 * int(label) + 3] = brightness
+    images[labels == 0, :, :3] = torch.randn(30, 1, 1, 1, generator=rng)
+    images[labels == 1, :, 4:7] = torch.randn(30, 1, 1, 1, generator=rng)
     real = LabelledImages(images, labels, 2)
     fitted = dataclasses.replace(SMALL, steps=150, batch=30, learning_rate=0.01)
     weights = fit_generator(fitted, real, rng)
     maps = first_maps(weights, latents(weights, images, labels), labels, real.image_shape)
     error = (images_of(weights, maps, labels, real.image_shape) - images).square().mean()
-    assert error < 0.2 * (weights["means"][labels] - images).square().mean()
+    assert error < 0.25 * (weights["means"][labels] - images).square().mean()
 
 
 def test_weights_have_the_type_of_the_images_and_no_graph(rng):
     weights = fit_generator(SMALL, images_like((1, 8, 8), rng), rng)
     assert {value.dtype for value in weights.values()} == {torch.float64}
     assert not any(value.requires_grad for value in weights.values())
-
-
-def test_what_only_fitting_needs_is_dropped(rng):
-    names = {name.split(".")[0] for name in fit_generator(SMALL, images_like((1, 8, 8), rng), rng)}
-    assert names == {"encoder", "generator", "means"}
 
 
 def test_no_images_are_refused(rng):
@@ -241,20 +228,18 @@ def rewritten(path: Path, weights: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        (
-            "generator.3.bias",
-            torch.zeros(2),
-            r"generator.3.bias must have shape \(3,\), got \(2,\)",
-        ),
-        ("generator.3.bias", None, r"generator.3.bias must have shape \(3,\), got None"),
-        ("spread.bias", torch.zeros(3), r"spread.bias must have shape None, got \(3,\)"),
+        ("generator.3.bias", torch.zeros(2), r"\(3,\), got \(2,\)"),
+        ("generator.3.bias", None, r"\(3,\), got None"),
+        ("spread.bias", torch.zeros(3), r"None, got \(3,\)"),
     ],
 )
 def test_a_file_with_other_weights_is_refused(saved, name, value, message):
     path, _ = saved
     weights = {**load_file(path), name: value}
     rewritten(path, {key: kept for key, kept in weights.items() if kept is not None})
-    with pytest.raises(ValueError, match=f"^generator weights {message} in "):
+    with pytest.raises(
+        ValueError, match=f"^generator weights {name} must have shape {message} in "
+    ):
         load_generator(path, SMALL, (3, 9, 12), 4)
 
 

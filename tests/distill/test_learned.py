@@ -1,6 +1,8 @@
 """The live set gives images and targets, and takes cotangents in."""
 
 import math
+from dataclasses import dataclass
+from typing import final
 
 import pytest
 import torch
@@ -8,11 +10,37 @@ import torch
 from distill.images import LabelledImages
 from distill.labels import HardLabels, LearnedLabels, SoftLabels
 from distill.learned import LABELS, RATES, Learned
-from distill.parameterisations.base import Code, Parameterisation
+from distill.parameterisations.base import Code, Decoder, Parameterisation
 from distill.parameterisations.hallucinators import Hallucinators
 from distill.parameterisations.pixels import Pixels
 
 PIXELS = Parameterisation(Pixels(False))
+
+
+@final
+@dataclass(frozen=True)
+class Times(Decoder):
+    """Rows times a number that was given, 3."""
+
+    @property
+    def branches(self) -> int:
+        return 1
+
+    @property
+    def learned(self) -> bool:
+        return False
+
+    def row_shape(self, shape):
+        return shape
+
+    def begin(self, real, shape, seed):
+        return {"factor": real.images.new_tensor([3.0])}
+
+    def encode(self, parameters, images, labels):
+        return images / parameters["factor"]
+
+    def decode(self, parameters, rows, wanted):
+        return rows * parameters["factor"]
 
 
 def code_of(
@@ -120,6 +148,16 @@ def test_pulling_on_images_reaches_their_numbers_only(rng):
     small.pull(torch.tensor([2, 0]), pull)
     expected = torch.stack([pull[1], torch.zeros(1, 8, 8), pull[0]])
     assert torch.equal(small.parameters["pixels"].grad, expected)
+
+
+def test_pulling_passes_through_what_was_given_and_leaves_it(rng):
+    small = Learned(
+        code_of([0], rng, part=Parameterisation(Pixels(False), [Times()])), HardLabels(), {}
+    )
+    small.pull(torch.tensor([0]), torch.ones(1, 1, 8, 8, dtype=torch.float64))
+    assert set(small.parameters) == {"pixels"}
+    assert (small.parameters["pixels"].grad == 3).all()
+    assert small.code.parameters["0.factor"].grad is None
 
 
 def test_pulls_add_up(rng):

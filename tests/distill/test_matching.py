@@ -10,7 +10,7 @@ from torch import Tensor
 from distill.augment import Augmentation
 from distill.condenser import Task
 from distill.images import LabelledImages, Normalisation
-from distill.labels import HardLabels
+from distill.labels import HardLabels, LearnedLabels, SoftLabels
 from distill.learned import Learned
 from distill.network_sources import Fresh
 from distill.networks import ConvNet, Network, fresh
@@ -365,6 +365,23 @@ def test_the_state_is_that_of_the_networks():
 def test_batches_of_no_image_are_refused(name):
     with pytest.raises(ValueError, match=rf"^objective\.{name} must be >= 1, got 0$"):
         matching(Seen(), **{name: 0})
+
+
+@pytest.mark.parametrize("labels", [LearnedLabels(), SoftLabels(0.9)], ids=str)
+def test_labels_to_learn_are_refused(labels):
+    message = r"^labels must be hard where a statistic of images is matched$"
+    with pytest.raises(ValueError, match=message):
+        matching(Seen()).check(labels, None)
+
+
+def test_a_step_size_to_learn_is_refused():
+    message = r"^method\.rate must be null where no training is unrolled, got 0\.02$"
+    with pytest.raises(ValueError, match=message):
+        matching(Seen()).check(HardLabels(), 0.02)
+
+
+def test_images_alone_are_not_refused():
+    matching(Seen()).check(HardLabels(), None)
 
 
 @pytest.mark.parametrize("verbs", [Objective, Pulling, Statistic], ids=lambda v: v.__name__)

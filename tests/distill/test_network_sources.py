@@ -41,6 +41,7 @@ RECIPE = Recipe(2, 2, 0.1, 0.9, 0.01, None, DSA)
 ON_SET = TrainedOnSynthetic(NET, 3, RECIPE)
 ON_REAL = TrainedOnReal(NET, 3, RECIPE, 5)
 POOL = Pool(NET, 3, 2, 0.01, 2)
+LONE = replace(POOL, size=1, most=50)
 SOURCES = [Fresh(NET, 2), ON_SET, ON_REAL, POOL]
 
 
@@ -180,7 +181,7 @@ def test_a_state_does_not_change_with_later_steps(source):
     torch.testing.assert_close(dict(state), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("source", [*SOURCES, LONE], ids=lambda s: type(s).__name__)
 def test_two_sources_may_go_on_from_one_state(source):
     task = task_of([2, 1])
     networks, small = began(source, task), set_of(task)
@@ -329,6 +330,19 @@ def test_ages_of_a_pool_are_staggered_at_first():
     # 4 networks that live for 10 steps: 0, 2.5, 5 and 7.5, rounded down
     networks = began(replace(POOL, size=4, most=10), task_of([2, 1]))
     assert networks.state()["age"] == [0, 2, 5, 7]
+
+
+def test_a_pool_that_goes_on_fills_a_place_with_the_next_of_its_networks():
+    # Alone in its pool a network is trained twice, and replaced before the third step.
+    task, source = task_of([2, 1]), replace(POOL, size=1)
+    networks, small = began(source, task), set_of(task)
+    for index in range(4):
+        network = networks.take(index, small)
+    assert same(network, number(1))
+    resumed = source.begin(RealData(task), through_a_file(networks.state()))
+    for index in range(4, 7):
+        network = resumed.take(index, small)
+    assert same(network, number(2))
 
 
 def test_only_the_network_that_served_is_trained():

@@ -89,7 +89,7 @@ WRONG = {
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
     "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda, mps",
-    "distill method=random device=cuda": "device must be one that torch finds here, got cuda; take cpu",
+    "distill method=random device=cuda": "device must be one that torch finds here, got cuda",
 }
 
 

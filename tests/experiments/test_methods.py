@@ -1,0 +1,130 @@
+"""Every preset runs, and any parameterisation combines with any objective that it can serve."""
+
+import pytest
+import torch
+
+from distill.condenser import Task, condense, even_counts
+from distill.labels import HardLabels
+from distill.synthetic import SyntheticSet
+from experiments.build import plan
+from experiments.errors import CommandError
+from experiments.listing import config_folder, known
+
+# Toy sizes by what a preset is made of; keys that its parts don't have are left out below.
+TOY = {
+    "method": {"iterations": 2},
+    "objective.real_batch": 4,
+    "objective.inner_steps": 2,
+    "objective.terminal.batch": 2,
+    "experts": {"count": 1, "epochs": 6, "images": 40},
+    "network_source.recipe.epochs": 1,
+    "network_source.outer": 2,
+}
+SMALL = ["dataset.train_images=200", "network.width=4", "network.depth=2", "ipc=3"]
+OBJECTIVES = [name for name in known("objective")]
+PARAMETERISATIONS = {
+    "pixels": [],
+    "tiles": [],
+    "low_rank": ["parameterisation.source.rank=2"],
+    "linear_bases": ["parameterisation.source.bases=4", "parameterisation.source.most=3"],
+    "hallucinators": ["parameterisation.decoders.0.count=2"],
+}
+
+
+def toy(words: list[str]) -> list[str]:
+    """The words with toy sizes wherever the composition has such a key."""
+    config = plan("distillation", [*words, *SMALL]).config
+    added = []
+    for key, value in TOY.items():
+        pairs = (
+            {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
+        added += [f"{path}={v}" for path, v in pairs.items() if has(config, path)]
+    return [*words, *SMALL, *added]
+
+
+def has(config, path: str) -> bool:
+    for part in path.split("."):
+        if not isinstance(config, dict) or part not in config:
+            return False
+        config = config[part]
+    return True
+
+
+def distilled(words: list[str]) -> SyntheticSet:
+    scenario = plan("distillation", toy(words)).scenario
+    data = scenario.dataset.load(0)
+    real = data.normalised(data.train)
+    return condense(scenario.method, Task(real, even_counts(real, 3), data.normalisation, 0))
+
+
+@pytest.mark.parametrize("method", known("method"))
+def test_every_preset_makes_a_set_of_all_classes(method):
+    small = distilled([f"method={method}"])
+    assert (small.data.counts > 0).all()
+    assert small.data.images.isfinite().all()
+    labels = 0 if small.data.targets is None else small.data.targets.numel() * 4
+    assert small.storage_bytes("float32") <= 30 * (64 * 4 + 1) + labels + 40
+
+
+@pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_pulls_on_every_parameterisation(objective, parameterisation):
+    words = [
+        "method=dm",
+        f"objective={objective}",
+        f"parameterisation={parameterisation}",
+        *PARAMETERISATIONS[parameterisation],
+        "start=real",
+        "optimiser=adam",
+    ]
+    small = distilled(words)
+    before = distilled([*words, "optimiser.learning_rate=1.0e-30"])
+    assert small.data.images.isfinite().all()
+    assert (small.data.images - before.data.images).flatten(1).norm(dim=1).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("method=dm labels=learned", "labels must be hard where a statistic of images is matched"),
+        ("method=dsa labels=soft", "labels must be hard where a statistic"),
+        ("method=mtt labels=learned", "labels must be hard or soft where training is unrolled"),
+        ("method=dm method.rate=0.1", "method.rate must be null where no training is unrolled"),
+        ("method=kip method.rate=0.1", "method.rate must be null where no training is unrolled"),
+    ],
+)
+def test_pairs_that_cannot_work_say_why(words, reason):
+    with pytest.raises(CommandError, match=reason):
+        plan("distillation", words.split())
+
+
+def test_a_layerwise_objective_refuses_a_network_without_maps():
+    with pytest.raises(ValueError, match="chain of two or more convolutional blocks"):
+        distilled(["method=datadam", "distiller=mlp"])
+
+
+@pytest.mark.parametrize("method", known("method"))
+def test_every_preset_names_its_paper(method):
+    text = (
+        (config_folder() / "method" / f"{method}.yaml")
+        .read_text()
+        .removeprefix("# @package _global_\n")
+    )
+    assert text.startswith(f"# {method}: ")
+
+
+@pytest.mark.parametrize("method", ["dsa", "cafe", "idc", "frepo", "mtt", "datm", "rtp", "dd"])
+def test_a_resumed_run_ends_with_the_same_bytes(method):
+    scenario = plan("distillation", [*toy([f"method={method}"]), "method.iterations=4"]).scenario
+    data = scenario.dataset.load(0)
+    real = data.normalised(data.train)
+    task = Task(real, even_counts(real, 3), data.normalisation, 0)
+    steps = list(scenario.method.steps(task))
+    state = next(step for step in scenario.method.steps(task) if step.done == 2).state()
+    *_, last = scenario.method.steps(task, state)
+    assert last.result().data.images.equal(steps[-1].result().data.images)
+    assert isinstance(scenario.method.labels, HardLabels) or last.result().data.targets.equal(
+        steps[-1].result().data.targets
+    )
+    assert torch.tensor(last.result().rates).equal(torch.tensor(steps[-1].result().rates))
