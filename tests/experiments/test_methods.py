@@ -19,9 +19,10 @@ TOY = {
     "experts": {"count": 1, "epochs": 6, "images": 40},
     "network_source.recipe.epochs": 1,
     "network_source.outer": 2,
+    "parameterisation.decoders.0.steps": 5,
 }
 SMALL = ["dataset.train_images=200", "network.width=4", "network.depth=2", "ipc=3"]
-OBJECTIVES = [name for name in known("objective")]
+OBJECTIVES = known("objective")
 PARAMETERISATIONS = {
     "pixels": [],
     "tiles": [],
@@ -45,6 +46,8 @@ def toy(words: list[str]) -> list[str]:
 
 def has(config, path: str) -> bool:
     for part in path.split("."):
+        if isinstance(config, list):
+            config = dict(zip(map(str, range(len(config))), config, strict=True))
         if not isinstance(config, dict) or part not in config:
             return False
         config = config[part]
