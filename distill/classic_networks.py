@@ -22,8 +22,8 @@ Differences from the paper: that code takes 28x28 grey and 32x32 colour only, an
 these the networks are its own. On sides below 32 pixels VGG11 leaves out its first
 maximum, and below 16 its second, so that every normalisation sees maps of 2x2 or more: it
 turns a 1x1 map into a constant, and the images would no longer reach the logits. (The
-last maxima could go instead, at fewer multiplications, but then 8x8 digits were
-hardly learned.) LeNet pads a convolution by 2 where its maps are smaller than the original's, 32
+last maxima could go instead, at fewer multiplications, but then 8x8 digits were hardly
+learned.) LeNet pads a convolution by 2 where its maps are smaller than the original's, 32
 and 14 pixels. The networks of the first papers have other activations, normalisations and
 linear layers than those of that code.
 """

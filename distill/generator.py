@@ -62,7 +62,7 @@ Weights = Mapping[str, Tensor]
 Shape = tuple[int, ...]
 
 FLOOR = 1e-5  # of the variance: what rounding to 8 bits costs where pixels deviate by 0.35
-TAU = 0.1  # against none, it raised the error on unseen FashionMNIST from 0.109 to 0.117
+TAU = 0.1  # with none, unseen FashionMNIST has an error of 0.086 instead of 0.088
 
 
 @final

@@ -11,16 +11,17 @@ References:
     | Generalizing Dataset Distillation via Deep Generative Prior (Cazenavette et al., CVPR
     | 2023), https://arxiv.org/abs/2305.01649, for layer 1
 
-Differences from both papers: the generator is a variational autoencoder of some ten thousand
-weights instead of a BigGAN or a StyleGAN-XL, fitted to the very images that are distilled
-unless ``path`` names one, so its images are blurred, and it is no prior from other data.
+Differences from both papers: the generator is the decoder of a variational autoencoder, of
+some 28,000 numbers (class means among them), instead of a BigGAN or a StyleGAN-XL. Its images
+are blurred, and those of random latents look like nothing, so rows start from real images.
+Unless ``path`` names one, it is fitted to the very images that are distilled: no prior from
+other data. The class means are added to its images at either layer.
 Differences from IT-GAN: a latent starts from the encoder's answer to a real image, not from
 an inversion by gradient steps; there are as many as the set's numbers pay for, not one for
 every real image; the objective is whatever is chosen; no term keeps an image near the real
 one that it started from.
-Differences from GLaD: rows start from encoded real images, not from random latents; the maps
-of one layer alone are learned, not a style vector beside them; there are two places to enter,
-not every layer.
+Differences from GLaD: rows start from encoded real images, not from random latents; maps alone
+are learned, without a style vector beside them; there are two places to enter, not every layer.
 
 What is not paid for: the weights of the generator, and of the encoder, which only the start
 needs, are given; ``Code.given_numbers`` counts them. A generator that was fitted here has
