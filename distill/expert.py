@@ -15,6 +15,7 @@ from torch import Tensor
 from distill.checks import whole
 from distill.condenser import State
 from distill.networks import Architecture, Network
+from distill.pullback import weights_of
 from distill.real import RealData
 from distill.rng import derive
 from distill.training import Recipe, train
@@ -84,17 +85,13 @@ class Buffer:
         images = self.real.mixed(
             self.experts.images or self.real.size, derive(self.real.seed, "expert images")
         )
-        points = [_copied(network)]
+        points = [weights_of(network)]
         for epoch in range(self.experts.epochs):
             rng = derive(self.real.seed, "expert training", number, epoch)
             train(network, images, self.experts.recipe, rng)
-            points.append(_copied(network))
+            points.append(weights_of(network))
         _check_moving(number, points)
         return points
-
-
-def _copied(network: Network) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
 def _check_moving(number: int, points: Trajectory) -> None:

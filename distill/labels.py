@@ -105,6 +105,11 @@ class SoftLabels(Labels):
         return numbers.softmax(1)
 
 
+def scores(wanted: Tensor, num_classes: int) -> Tensor:
+    """Returns what a squared loss compares with: numbers as they are, classes centred."""
+    return wanted if wanted.is_floating_point() else centred(wanted, num_classes)
+
+
 def centred(labels: Tensor, num_classes: int) -> Tensor:
     """Returns one-hot labels with mean zero, scaled as in FRePo, float32 ``(N, num_classes)``."""
     one_hot = F.one_hot(labels, num_classes).float()

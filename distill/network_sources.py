@@ -10,7 +10,7 @@ import torch
 from distill.checks import positive, whole
 from distill.condenser import State
 from distill.images import LabelledImages
-from distill.labels import centred
+from distill.labels import scores
 from distill.learned import Learned
 from distill.networks import Architecture, Network
 from distill.real import RealData
@@ -219,9 +219,7 @@ class _Pooled(Networks):
         self.age[k] += 1
         network = self.networks[k].requires_grad_(True)
         rows = torch.randperm(len(small), generator=rng)[: self.pool.batch]
-        targets = small.targets(rows)
-        if not targets.is_floating_point():
-            targets = centred(targets, self.real.num_classes)
+        targets = scores(small.targets(rows), self.real.num_classes)
         loss = (network(small.images(rows)) - targets).square().sum(1).mean()
         self.optimisers[k].zero_grad(set_to_none=True)
         loss.backward()

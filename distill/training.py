@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from distill.augment import Augmentation
 from distill.checks import at_least, below_one, one_of, positive, whole
 from distill.images import LabelledImages
-from distill.labels import centred
+from distill.labels import scores
 
 SCORED_AT_ONCE = 500  # images
 
@@ -75,9 +75,7 @@ class Recipe:
         """
         if self.loss == "cross_entropy":
             return F.cross_entropy(logits, wanted)
-        if not wanted.is_floating_point():
-            wanted = centred(wanted, logits.shape[1])
-        return (logits - wanted).square().sum(1).mean()
+        return (logits - scores(wanted, logits.shape[1])).square().sum(1).mean()
 
     def wanted(self, data: LabelledImages) -> Tensor:
         """Returns what the loss compares with: the targets, if it can use them, or the classes."""

@@ -134,9 +134,9 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str,
 
 
 def _draw(folder: RunFolder, outcome: Outcome) -> None:
-    from experiments.figures import write_figures  # Matplotlib, a second of import
+    from experiments.pictures import write_pictures  # Matplotlib, a second of import
 
-    write_figures(folder.path, outcome)
+    write_pictures(folder.path, outcome)
 
 
 def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict[str, Any]) -> None:

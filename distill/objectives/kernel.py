@@ -27,7 +27,7 @@ from torch import Tensor
 from distill.augment import Augmentation
 from distill.checks import positive, whole
 from distill.condenser import State
-from distill.labels import Labels, centred
+from distill.labels import Labels, centred, scores
 from distill.learned import Learned
 from distill.objectives.base import Objective, Pulling
 from distill.real import RealData
@@ -106,10 +106,7 @@ class _Regressing(Pulling):
         real = self.real.mixed(self.objective.real_batch, rng)
         rows = torch.arange(len(small))
         images = small.images(rows).requires_grad_()
-        targets = small.targets(rows)
-        if not targets.is_floating_point():
-            targets = centred(targets, self.real.num_classes)
-        targets.requires_grad_()
+        targets = scores(small.targets(rows), self.real.num_classes).requires_grad_()
         seen = augmented(images, self.objective.augmentation, rng)
         across, among = self.grams.take(index, small, real.images, seen)
         answers = ridge_answers(across, among, targets, self.objective.ridge)

@@ -11,7 +11,7 @@ from experiments.reporting.plates import Panel
 from experiments.scenarios.base import Outcome
 
 
-def write_figures(folder: Path, outcome: Outcome) -> None:
+def write_pictures(folder: Path, outcome: Outcome) -> None:
     """Writes ``figures/*.png``: the images, how they came about, how classes are spread."""
     drawn = dict[str, Figure]()
     if outcome.synthetic is not None:
