@@ -83,6 +83,11 @@ class Step:
 class Condenser(ABC):
     """Makes a small set out of a large one. Subclasses are final frozen dataclasses."""
 
+    @property
+    @abstractmethod
+    def makes_pixels(self) -> bool:
+        """Whether the set is kept as pixels, as many images as the task counts."""
+
     @abstractmethod
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         """Yields at least one step; the last one's result is the small set.
@@ -91,6 +96,19 @@ class Condenser(ABC):
             task: The real images and the counts wanted.
             state: What an earlier iteration's step left, to go on from there.
         """
+
+
+def pixels_alone(condenser: Condenser) -> None:
+    """Refuses a method whose images are decoded, where images are stored or sent as pixels.
+
+    Raises:
+        ValueError: If one image of the task becomes several, or is no image where it is kept.
+    """
+    if not condenser.makes_pixels:
+        raise ValueError(
+            "method must keep its images as pixels here, since memories and uploads count those; "
+            "take parameterisation=pixels"
+        )
 
 
 def condense(condenser: Condenser, task: Task) -> SyntheticSet:

@@ -35,6 +35,11 @@ from distill.synthetic import Origin, SyntheticSet
 class Random(Condenser):
     """Real images drawn uniformly without replacement."""
 
+    @property
+    def makes_pixels(self) -> bool:
+        """True."""
+        return True
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
         """Yields the one step."""
         chosen = []
@@ -49,6 +54,11 @@ class Random(Condenser):
 class Herding(Condenser):
     """Real images whose running mean follows the class mean."""
 
+    @property
+    def makes_pixels(self) -> bool:
+        """True."""
+        return True
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
         """Yields the one step."""
         chosen = [images[herd(images.flatten(1), n)] for _, images, n in _class_tasks(task)]
@@ -60,6 +70,11 @@ class Herding(Condenser):
 class KCenter(Condenser):
     """Real images that cover the class: none lies far from a chosen one."""
 
+    @property
+    def makes_pixels(self) -> bool:
+        """True."""
+        return True
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
         """Yields the one step."""
         chosen = [images[centres(images.flatten(1), n)] for _, images, n in _class_tasks(task)]
@@ -70,6 +85,11 @@ class KCenter(Condenser):
 @dataclass(frozen=True)
 class KMeans(Condenser):
     """The centroids of each class: averages of real images, not real images."""
+
+    @property
+    def makes_pixels(self) -> bool:
+        """True."""
+        return True
 
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
         """Yields the one step."""
@@ -84,6 +104,11 @@ class KMeans(Condenser):
 @dataclass(frozen=True)
 class Noise(Condenser):
     """Standard normal noise in normalised space: a start that holds nothing of the data."""
+
+    @property
+    def makes_pixels(self) -> bool:
+        """True."""
+        return True
 
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
         """Yields the one step."""

@@ -68,6 +68,11 @@ class Distillation(Condenser):
                 positive(f"method.{name}", value)
         self.objective.check(self.labels, self.rate)
 
+    @property
+    def makes_pixels(self) -> bool:
+        """Whether the parameterisation is free pixels."""
+        return self.parameterisation.is_plain
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         """Yields every optimiser step.
 

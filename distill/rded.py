@@ -60,6 +60,11 @@ class RealisticCrops(Condenser):
         if self.smallest == 0:
             raise ValueError("method.smallest must be > 0, got 0")
 
+    @property
+    def makes_pixels(self) -> bool:
+        """True."""
+        return True
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
         """Yields the one step."""
         real = RealData(task)

@@ -15,9 +15,9 @@ from distill.checks import one_of, whole
 from distill.condenser import Condenser, Task, condense
 from distill.images import LabelledImages, Normalisation, stored_bytes
 from distill.networks import ImageShape
-from distill.stores import STORES, Store
 from distill.synthetic import SyntheticSet
 
+Store = Literal["uint8", "float32"]
 Allocation = Literal["adaptive", "fixed"]
 
 
@@ -49,7 +49,7 @@ class Budget:
             if value is not None:
                 whole(name, value, 1)
         one_of("buffer.allocation", self.allocation, ("adaptive", "fixed"))
-        one_of("buffer.store", self.store, STORES)
+        one_of("buffer.store", self.store, ("uint8", "float32"))
 
     def capacity(self, image_shape: ImageShape, num_classes: int) -> int:
         """Returns the images that fit.

@@ -19,7 +19,7 @@ memory depends on the memory's size and moves accuracy more than the methods do.
 from dataclasses import dataclass
 from typing import final
 
-from distill.condenser import Condenser
+from distill.condenser import Condenser, pixels_alone
 from fedcl.continual.base import ContinualMethod, Replayed
 from fedcl.memory import Budget
 
@@ -36,6 +36,9 @@ class Replay(ContinualMethod):
 
     method: Condenser
     buffer: Budget
+
+    def __post_init__(self) -> None:
+        pixels_alone(self.method)
 
     @property
     def at_once(self) -> bool:

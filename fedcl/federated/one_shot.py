@@ -24,7 +24,7 @@ from typing import final
 from flwr.app import ArrayRecord
 
 from distill.checks import whole
-from distill.condenser import Condenser, Task, condense, even_counts
+from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
 from distill.images import LabelledImages
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
@@ -52,6 +52,7 @@ class OneShot(FederatedMethod):
 
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)
+        pixels_alone(self.method)
 
     def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:  # noqa: ARG002
         """Returns nothing: a client needs no weights."""

@@ -18,7 +18,7 @@ from typing import final
 
 from flwr.app import ArrayRecord
 
-from distill.condenser import Condenser
+from distill.condenser import Condenser, pixels_alone
 from distill.rng import derive, subseed
 from distill.training import Additions, Recipe, train
 from fedcl.federated.averaging import weighted_mean
@@ -52,6 +52,9 @@ class LocalReplay(FederatedContinualMethod):
     local: Recipe
     method: Condenser
     buffer: Budget
+
+    def __post_init__(self) -> None:
+        pixels_alone(self.method)
 
     def learning(self) -> FederatedMethod:
         """Returns averaging with replay from the client's own memory."""

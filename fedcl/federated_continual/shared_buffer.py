@@ -22,7 +22,7 @@ from typing import final
 
 from flwr.app import ArrayRecord
 
-from distill.condenser import Condenser, Task, condense, even_counts
+from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
 from distill.images import LabelledImages
 from distill.rng import derive, subseed
 from distill.training import Additions, Recipe, train
@@ -49,6 +49,9 @@ class SharedBuffer(FederatedContinualMethod):
     local: Recipe
     method: Condenser
     buffer: Budget
+
+    def __post_init__(self) -> None:
+        pixels_alone(self.method)
 
     def learning(self) -> FederatedMethod:
         """Returns averaging with replay from the broadcast memory."""

@@ -25,6 +25,10 @@ class Counting(Condenser):
 
     total: int
 
+    @property
+    def makes_pixels(self) -> bool:
+        return True
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         for done in range(1 if state is None else state["done"] + 1, self.total + 1):
             data = task.real.rows(torch.arange(done))

@@ -105,6 +105,10 @@ class Summing(Pulling):
 class Whole(Condenser):
     """All real images of the classes wanted: a start that leaves nothing to learn."""
 
+    @property
+    def makes_pixels(self) -> bool:
+        return True
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         images = torch.cat([task.real.of_class(label) for label in task.classes])
         data = LabelledImages(images, task.labels, task.real.num_classes)

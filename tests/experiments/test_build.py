@@ -88,6 +88,18 @@ WRONG = {
     "compare nope": "unknown comparison 'nope'; known: demo",
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
+    "continual continual=replay method=idc buffer.images=20": "method must keep its images as",
+    "federated federated=one_shot method=rtp": "method must keep its images as pixels here",
+    (
+        "federated-continual federated_continual=local_replay method=haba buffer.images=20"
+    ): "method must keep its images as pixels",
+    (
+        "federated-continual federated_continual=shared_buffer method=low_rank buffer.images=20"
+    ): "method must keep its images as pixels",
+    (
+        "continual continual=replay method=dm buffer.images=20 buffer.store=float16"
+    ): "unknown buffer.store 'float16'; known: float32, uint8",
+    "distill method=random scored_on=validation": "dataset.validation must be > 0 with scored_on=",
     "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda, mps",
     "distill method=random device=cuda": "device must be one that torch finds here, got cuda",
 }
