@@ -153,3 +153,30 @@ def test_training_on_nothing_is_refused():
     nothing = images(0, 1)
     with pytest.raises(ValueError, match=r"^data must hold at least one image, got none$"):
         list(Evaluation(RECIPE, 1).accuracies(nothing, images(9, 2), MLP(4, 1), 0))
+
+
+def test_equal_updates_take_as_many_steps_whatever_the_images():
+    # 10 updates in batches of 3: 6 images make 2 batches, so 5 epochs; 30 make 10, so 1 epoch.
+    evaluation = Evaluation(replace(RECIPE, decay_after=2), 1, updates=10)
+    assert [evaluation.recipe_for(n, ()).epochs for n in (6, 30)] == [5, 1]
+    assert [evaluation.recipe_for(n, ()).decay_after for n in (6, 30)] == [2, 1]
+    assert Evaluation(RECIPE, 1, updates=10).recipe_for(6, ()).decay_after is None
+
+
+def test_a_learned_step_size_takes_the_place_of_the_recipes():
+    evaluation = Evaluation(RECIPE, 1, learned_rate=True)
+    assert evaluation.recipe_for(6, (0.2, 0.4)).learning_rate == pytest.approx(0.3)
+    assert evaluation.recipe_for(6, ()).learning_rate == 0.05
+    assert Evaluation(RECIPE, 1).recipe_for(6, (0.2, 0.4)).learning_rate == 0.05
+
+
+def test_learned_step_sizes_reach_the_training():
+    kept = Kept()
+    evaluation = Evaluation(RECIPE, 1, learned_rate=True)
+    list(evaluation.accuracies(images(6, 1), images(9, 2), kept, 0, (1e-30,)))
+    torch.testing.assert_close(weights(kept.networks[0]), kept.starts[0], rtol=0, atol=1e-12)
+
+
+def test_no_updates_are_refused():
+    with pytest.raises(ValueError, match=r"evaluation\.updates must be >= 1, got 0"):
+        Evaluation(RECIPE, 1, updates=0)

@@ -339,3 +339,45 @@ def test_momentum_of_one_is_refused():
 def test_a_decay_that_no_epoch_equals_is_refused(value):
     with pytest.raises(TypeError, match=r"^decay_after must be a whole number, got "):
         replace(PLAIN, decay_after=value)
+
+
+def test_a_squared_loss_pulls_on_scores_or_centred_classes():
+    # One image (1, 0), W = 0. Scores (2, -4): the loss (2^2 + 4^2) falls along -2 * (2, -4), so a
+    # step of .1 gives (.4, -.8). Class 0 of two, centred: (.5, -.5) / sqrt(.2) = (1.118, -1.118).
+    data = data_of(torch.tensor([[1.0, 0.0]]), [0])
+    scored = LabelledImages(data.images, data.labels, 2, torch.tensor([[2.0, -4.0]]))
+    squared = replace(PLAIN, loss="squared")
+    for given, expected in ((scored, [0.4, -0.8]), (data, [0.2236, -0.2236])):
+        network = Linear(torch.zeros(2, 2))
+        train(network, given, squared, torch.Generator())
+        assert network.weight[:, 0].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_cross_entropy_takes_distributions_and_leaves_scores():
+    # At W = 0 both probabilities are .5. Distribution (.9, .1): slope (-.4, .4), a step of .1 gives
+    # (.04, -.04); scores are no distribution, so class 1 counts: slope (.5, -.5).
+    data = data_of(torch.tensor([[1.0, 0.0]]), [1])
+    for targets, expected in (([0.9, 0.1], [0.04, -0.04]), ([2.0, -4.0], [-0.05, 0.05])):
+        network = Linear(torch.zeros(2, 2))
+        given = LabelledImages(data.images, data.labels, 2, torch.tensor([targets]))
+        train(network, given, PLAIN, torch.Generator())
+        assert network.weight[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("optimiser", "expected"), [("adam", 2.1), ("adamw", 2.0)])
+def test_adam_steps_by_its_rate_and_adamw_decays_beside_it(optimiser, expected):
+    # Class 1 of W = ((2, 0), (2, 0)) at (1, 0): the loss pulls W[1, 0] up and Adam's first step is
+    # its rate, .1. With decay .5 Adam adds .5 * 2 to the slope -.5, which turns positive: it
+    # would fall, so decay is .1 here: -.5 + .2 < 0, up to 2.1. AdamW multiplies by 1 - .1 * .1
+    # first: 1.98 + .1 = 2.08; with decay .5 it is 2 * .95 + .1 = 2.0.
+    decay = 0.1 if optimiser == "adam" else 0.5
+    network = Linear(torch.tensor([[2.0, 0.0], [2.0, 0.0]]))
+    recipe = replace(PLAIN, optimiser=optimiser, weight_decay=decay)
+    train(network, data_of(torch.tensor([[1.0, 0.0]]), [1]), recipe, torch.Generator())
+    assert network.weight[1, 0].item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("field", "kind"), [("optimiser", "lamb"), ("loss", "hinge")])
+def test_unknown_optimisers_and_losses_are_refused(field, kind):
+    with pytest.raises(ValueError, match=rf"unknown {field} '{kind}'; known:"):
+        replace(PLAIN, **{field: kind})

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from distill.synthetic import SyntheticSet
 from experiments.build import plan
 from experiments.cli import main
+from experiments.errors import CommandError
 from experiments.record import RunFolder
-from experiments.run import run
+from experiments.reporting.images import Stack
+from experiments.run import _device, run
 
 COMMANDS = {
     "distill": (
@@ -140,3 +143,62 @@ def test_a_run_killed_while_its_set_is_evaluated_resumes(tmp_path):
         pass
     steps.close()
     assert measured(run(kind, words, command="test")) == measured(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("words", "pictures"),
+    [
+        (COMMANDS["distill"], {"synthetic", "evolution"}),
+        (("distillation", "method=random ipc=1 network=mlp evaluation.networks=1"), {"synthetic"}),
+        (COMMANDS["federated"], {"partition"}),
+    ],
+)
+def test_a_run_leaves_its_pictures(words, pictures, tmp_path):
+    kind, text = words
+    folder = run(kind, [*text.split(), f"output={tmp_path}", "threads=1"], "", bar=False)
+    drawn = {file.stem: file.read_bytes() for file in (folder / "figures").glob("*.png")}
+    assert drawn.keys() == pictures
+    assert all(content.startswith(b"\x89PNG") for content in drawn.values())
+
+
+def test_a_set_that_is_decoded_can_be_looked_at(tmp_path):
+    text = "method=low_rank parameterisation.source.rank=2 method.iterations=1 ipc=2 network=mlp"
+    words = [*text.split(), "evaluation.networks=1", f"output={tmp_path}", "threads=1"]
+    folder = run("distillation", words, "", bar=False)
+    small = SyntheticSet.load(folder / "synthetic.safetensors")
+    seen = Stack.read(folder / "synthetic.safetensors")
+    expected = small.normalisation.quantise(small.data.images).permute(0, 2, 3, 1)
+    assert small.code is not None
+    assert (seen.pixels == expected.numpy()).all()
+    assert seen.classes == list(range(10))
+
+
+def test_choices_are_scored_on_the_part_held_out():
+    words = ["method=random", "dataset.validation=0.2", "ipc=1", "network=mlp"]
+    on_test, held_out = (
+        plan("distillation", [*words, f"scored_on={part}"]).scenario.prepare("cpu")
+        for part in ("test", "validation")
+    )
+    data = held_out.data
+    assert held_out.test.images.equal(data.normalised(data.validation).images)
+    assert on_test.test.images.equal(data.normalised(data.test).images)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "there", "expected"),
+    [
+        ("auto", "distillation", True, "cuda"),
+        ("auto", "distillation", False, "cpu"),
+        ("cpu", "distillation", True, "cpu"),
+        ("auto", "federated", True, "cpu"),
+    ],
+)
+def test_a_device_is_taken_where_it_has_been_tried(wanted, kind, there, expected, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert _device(wanted, kind) == expected
+
+
+def test_an_accelerator_is_refused_where_it_has_not_been_tried(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(CommandError, match="device must be cpu for continual runs, got cuda"):
+        _device("cuda", "continual")
