@@ -12,6 +12,7 @@ from distill.expert import Experts
 from distill.images import LabelledImages, Normalisation
 from distill.networks import ConvNet
 from distill.objectives.trajectory import ExpertDistance
+from distill.pullback import weights_of
 from distill.real import RealData
 from distill.training import Recipe
 
@@ -106,3 +107,9 @@ def test_too_few_epochs_are_refused():
         ValueError, match=r"experts\.epochs must be >= 5, the latest start .*, got 3"
     ):
         distance(latest=3)
+
+
+def test_a_trajectory_starts_where_the_network_did(real):
+    first = EXPERTS.begin(real, {}).trajectory(1)[0]
+    network = real.fresh(ConvNet(3, 1), "expert", 1)
+    torch.testing.assert_close(first, weights_of(network), rtol=0, atol=0)

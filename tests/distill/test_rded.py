@@ -64,3 +64,12 @@ def test_the_easiest_images_are_kept(task):
 def test_bad_fields_are_refused(field, value):
     with pytest.raises(ValueError, match=rf"method\.{field} must be"):
         replace(CROPS, **{field: value})
+
+
+def test_of_several_crops_the_easiest_is_kept(task):
+    # The teacher is surer of the best of eight crops than of one, and less sure of the worst.
+    def sureness(crops: int) -> float:
+        small = condense(replace(CROPS, crops=crops, candidates=1, smallest=0.3), task).data
+        return small.targets[torch.arange(5), small.labels].mean().item()
+
+    assert sureness(8) > sureness(1)
