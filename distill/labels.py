@@ -1,8 +1,7 @@
 r"""What a synthetic image is called: its class for good, or a distribution that is learned.
 
 Learned labels are :math:`C` numbers an image. They start from the centred one-hot label
-:math:`(e_c - 1/C) / \sqrt{C / 10}` (FRePo), or from what networks trained on real data
-think of the start images (DATM).
+:math:`(e_c - 1/C) / \sqrt{C / 10}` (FRePo), or are the logits of a distribution (DATM).
 
 References:
     | Dataset Distillation using Neural Feature Regression (Zhou et al., NeurIPS 2022)
@@ -10,7 +9,8 @@ References:
     | Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching
     | (Guo et al., ICLR 2024), https://arxiv.org/abs/2310.05773
 
-Differences from the papers: none.
+Differences from the papers: distributions start from one confidence in the image's class;
+DATM's start from what its experts answer on the start images.
 """
 
 import math

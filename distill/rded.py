@@ -43,8 +43,8 @@ class RealisticCrops(Condenser):
         teacher: Its architecture.
         recipe: How it is trained on the real images.
         candidates: Real images considered for each that is kept, >= 1.
-        crops: Crops of each of them, >= 1; 5 in RDED.
-        smallest: Share of the area that a crop covers at least, in (0, 1]; 0.5 in RDED.
+        crops: Crops of each of them, >= 1.
+        smallest: Share of the area that a crop covers at least, in (0, 1].
     """
 
     teacher: Architecture

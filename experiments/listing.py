@@ -22,7 +22,7 @@ GROUPS = {
 }
 PLURALS = {"method": "methods", "dataset": "datasets", "partition": "partitions"}
 RUN_KEYS_HELP = (
-    "seed=0  device=auto|cpu|cuda|mps  threads=N  output=runs  data_root=FOLDER\n"
+    "seed=0  device=auto|cpu|cuda  threads=N  output=runs  data_root=FOLDER\n"
     "-m sweeps over comma-separated values: fedcl VERB -m seed=0,1,2 ..."
 )
 

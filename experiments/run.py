@@ -21,7 +21,7 @@ from experiments.scenarios.base import Outcome, Run
 
 logger = logging.getLogger(__name__)
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda")
 ACCELERATED = ("distillation",)  # scenarios that have been run on an accelerator
 
 
@@ -90,15 +90,16 @@ def _set_up(settings: Any, kind: str) -> str:
 
 
 def _device(wanted: str, kind: str) -> str:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
-    best = next((name for name in ("cuda", "mps") if there[name]), "cpu")
+    cuda = torch.cuda.is_available()
     if kind not in ACCELERATED:
         if wanted not in ("auto", "cpu"):
             raise CommandError(f"device must be cpu for {kind} runs, got {wanted}")
         return "cpu"
-    if not there.get(wanted, True):
-        raise CommandError(f"device must be one that torch finds here, got {wanted}; take cpu")
-    return best if wanted == "auto" else wanted
+    if wanted == "cuda" and not cuda:
+        raise CommandError("device must be one that torch finds here, got cuda; take cpu")
+    if wanted == "auto":
+        return "cuda" if cuda else "cpu"
+    return wanted
 
 
 def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str, bool]) -> None:

@@ -22,7 +22,8 @@ References:
 
 Differences from the papers: biases and the affine numbers of normalisation are left out of
 the cosine, as in DC's released code, where they add nothing. IDC updates the set after each
-class; here, as in DC, once for all of them.
+class; here, as in DC, once for all of them. IDC's own augmentation and its CutMix are left
+out: DSA's takes their place.
 """
 
 from collections.abc import Callable, Mapping

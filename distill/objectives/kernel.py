@@ -14,7 +14,8 @@ References:
     | Dataset Distillation using Neural Feature Regression (Zhou et al., NeurIPS 2022)
     | https://arxiv.org/abs/2206.00719
 
-Differences from the papers: FRePo's hinge on the margin of learned labels is left out.
+Differences from the papers: FRePo's hinge on the margin of learned labels is left out; its
+networks have batch normalisation and its optimiser is LAMB, here those that are configured.
 """
 
 from abc import ABC, abstractmethod

@@ -12,7 +12,8 @@ References:
     | M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy (Zhang et al., AAAI 2024)
     | https://arxiv.org/abs/2312.15927
 
-Differences from the paper: its code is not public. The bandwidth is
+Differences from the paper: its code is not public. Networks are those of the configured
+source, fresh ones by default, where the paper's are trained. The bandwidth is
 :math:`\sigma^2 = b \cdot m`, with :math:`m` the mean squared distance of real embeddings of
 one class, so that no scale has to be tuned for an architecture; :math:`b` is a field.
 """

@@ -28,7 +28,8 @@ References:
     | TESLA does, which treats the weights of earlier steps as constants
 
 Differences from the papers: TESLA is meant without momentum; its released code also loses a
-factor of two, which is right here.
+factor of two, which is right here. RTP applies one drawn transform in all steps; here every
+step draws its own.
 """
 
 from abc import ABC, abstractmethod

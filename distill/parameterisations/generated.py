@@ -13,7 +13,7 @@ References:
 
 Differences from both papers: the generator is the decoder of a variational autoencoder, of
 some 28,000 numbers (class means among them), instead of a BigGAN or a StyleGAN-XL. Its images
-are blurred, and those of random latents look like nothing, so rows start from real images.
+are blurred. Rows start from real images.
 Unless ``path`` names one, it is fitted to the very images that are distilled: no prior from
 other data. The class means are added to its images at either layer.
 Differences from IT-GAN: a latent starts from the encoder's answer to a real image, not from

@@ -100,7 +100,7 @@ WRONG = {
         "continual continual=replay method=dm buffer.images=20 buffer.store=float16"
     ): "unknown buffer.store 'float16'; known: float32, uint8",
     "distill method=random scored_on=validation": "dataset.validation must be > 0 with scored_on=",
-    "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda, mps",
+    "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda",
     "distill method=random device=cuda": "device must be one that torch finds here, got cuda",
 }
 
