@@ -10,8 +10,8 @@ References:
     | https://arxiv.org/abs/2006.05929
     | Dynamic Few-Shot Visual Learning without Forgetting (Gidaris and Komodakis, CVPR 2018)
 
-Differences from the paper: the 2x2 average is written as a sum of four strided slices,
-which torch vectorises on a CPU and ``avg_pool2d`` doesn't; the numbers are the same.
+Differences from the paper: the 2x2 average is a matrix product, which is fast on a CPU in
+both directions, as ``avg_pool2d`` isn't; the numbers are the same but for rounding.
 """
 
 from abc import ABC, abstractmethod
@@ -20,6 +20,7 @@ from typing import Protocol, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import whole
 from distill.rng import global_stream
@@ -113,7 +114,8 @@ class ConvNet(Architecture):
         blocks: list[nn.Module] = []
         for block in range(self.depth):
             convolution = nn.Conv2d(channels, self.width, 3, padding=padding if block == 0 else 1)
-            blocks += [convolution, nn.GroupNorm(self.width, self.width), nn.ReLU(), Halve()]
+            normalisation = nn.GroupNorm(self.width, self.width)
+            blocks += [convolution, normalisation, nn.ReLU(inplace=True), Halve()]
             channels = self.width
         features = self.width * (height >> self.depth) * (width >> self.depth)
         return Network(nn.Sequential(*blocks, nn.Flatten()), features, num_classes)
@@ -152,11 +154,11 @@ class Halve(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Returns ``(N, C, H // 2, W // 2)`` for maps ``(N, C, H, W)``."""
-        height, width = maps.shape[2] // 2 * 2, maps.shape[3] // 2 * 2
-        even, odd = maps[:, :, :height:2], maps[:, :, 1:height:2]
-        left = even[..., :width:2] + odd[..., :width:2]
-        right = even[..., 1:width:2] + odd[..., 1:width:2]
-        return (left + right) * 0.25
+        height, width = maps.shape[2] // 2, maps.shape[3] // 2
+        pairs = maps[:, :, : 2 * height, : 2 * width].reshape(*maps.shape[:2], height, 4 * width)
+        column = torch.arange(4 * width, device=maps.device) % (2 * width) // 2
+        windows = column == torch.arange(width, device=maps.device).unsqueeze(1)
+        return F.linear(pairs, 0.25 * windows.to(maps.dtype))
 
 
 def fresh(

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from distill.augment import Augmentation
-from distill.checks import at_least, below_one, one_of, positive, whole
+from distill.checks import at_least, below_one, fraction, one_of, positive, whole
+from distill.cutmix import cutmix
 from distill.images import LabelledImages
 from distill.labels import scores
+from distill.schedules import Schedule
 
 SCORED_AT_ONCE = 500  # images
 
@@ -33,6 +35,8 @@ class Recipe:
         loss: ``cross_entropy`` of the classes, or of the targets where these are distributions;
             ``squared``: the distance of the logits from the targets, or from the centred
             one-hot labels where there are none.
+        schedule: How the step changes from epoch to epoch, momentum kept; None: it doesn't.
+        cutmix: Share of the batches that are mixed after their augmentation, in [0, 1].
     """
 
     epochs: int
@@ -44,6 +48,8 @@ class Recipe:
     augmentation: Augmentation
     optimiser: str = "sgd"
     loss: str = "cross_entropy"
+    schedule: Schedule | None = None
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs, 1)
@@ -55,6 +61,11 @@ class Recipe:
         at_least("weight_decay", self.weight_decay, 0)
         one_of("optimiser", self.optimiser, ("sgd", "adam", "adamw"))
         one_of("loss", self.loss, ("cross_entropy", "squared"))
+        fraction("cutmix", self.cutmix)
+        if self.cutmix > 0 and self.loss != "cross_entropy":
+            raise ValueError(f"cutmix must be 0 with loss={self.loss}, got {self.cutmix}")
+        if self.schedule is not None and self.decay_after is not None:
+            raise ValueError(f"decay_after must be null with a schedule, got {self.decay_after}")
 
     def build_optimiser(self, network: nn.Module, factor: float = 1.0) -> torch.optim.Optimizer:
         """Returns the optimiser of the network's parameters, its step times ``factor``."""
@@ -65,6 +76,30 @@ class Recipe:
             return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
         momentum = self.momentum
         return torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
+
+    def pace(self, optimiser: torch.optim.Optimizer, epoch: int) -> None:
+        """Sets the optimiser's step size to that of an epoch, where there is a schedule."""
+        if self.schedule is not None:
+            factor = self.schedule.factor((epoch + 0.5) / self.epochs)
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate * factor
+
+    def seen(
+        self, images: Tensor, wanted: Tensor, num_classes: int, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Returns a batch as the network sees it, augmented and perhaps mixed.
+
+        Args:
+            images: ``(N, C, H, W)``.
+            wanted: Classes ``(N,)`` or targets ``(N, num_classes)``.
+            num_classes: Classes of the task.
+            rng: Draws the transforms and the mixture.
+        """
+        images = augmented(images, self.augmentation, rng)
+        if self.cutmix == 0 or torch.rand(1, generator=rng).item() >= self.cutmix:
+            return images, wanted
+        soft = wanted if wanted.is_floating_point() else F.one_hot(wanted, num_classes).to(images)
+        return cutmix(images, soft, rng)
 
     def loss_of(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Returns the mean loss of logits ``(N, num_classes)``.
@@ -127,10 +162,11 @@ def train(
     for epoch in range(recipe.epochs):
         if epoch == recipe.decay_after:
             optimiser = recipe.build_optimiser(network, 0.1)
+        recipe.pace(optimiser, epoch)
         loss = 0.0
         for rows in torch.split(torch.randperm(len(data), generator=rng), recipe.batch):
             images, answers = _batch((data.images, wanted), rows, additions.replayed, rng)
-            images = augmented(images, recipe.augmentation, rng)
+            images, answers = recipe.seen(images, answers, data.num_classes, rng)
             batch_loss = recipe.loss_of(network(images), answers)
             optimiser.zero_grad(set_to_none=True)
             batch_loss.backward()  # type: ignore[no-untyped-call]

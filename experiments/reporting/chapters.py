@@ -10,11 +10,11 @@ from experiments.reporting.plates import Plate
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section, sections, slug
 from experiments.reporting.styles import Palette
-from experiments.reporting.summaries import summary, transfer
+from experiments.reporting.summaries import across, summary, transfer
 from experiments.reporting.tables import Table
 
 _TABLES: Mapping[str, Sequence[Callable[[Section], Table | None]]] = {
-    "distillation": (summary,),
+    "distillation": (summary, across),
     "federated": (summary, bytes_to_reach),
     "continual": (summary, paired_with_random),
     "federated_continual": (summary, transfer, paired_with_random),

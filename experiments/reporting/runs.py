@@ -101,8 +101,12 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The recorded metrics, and the sums, differences and ratios of _DERIVED."""
+        """The recorded metrics, and the sums, differences and ratios of _DERIVED.
+
+        Accuracies of other networks are taken apart, as ``across.mlp``.
+        """
         metrics = dict(self.record.get("metrics", {}))
+        metrics |= flatten({"across": metrics.pop("across", {})})
         for key, (combine, first, second) in _DERIVED.items():
             if first in metrics and second in metrics:
                 metrics[key] = combine(metrics[first], metrics[second])

@@ -32,16 +32,20 @@ _TIME = Column("seconds", "Time", "seconds")
 _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
     "distillation": (
         Column("accuracy", "Accuracy", "percent", "higher"),
+        Column("accuracy_std", "Spread of networks", "percent"),
         Column("gain", "Gain over random", "points", "higher"),
         Column("random_accuracy", "Random images", "percent"),
         Column("whole_accuracy", "Whole data", "percent"),
         Column("images", "Images", "count"),
         Column("storage_bytes", "Stored as float32", "bytes"),
+        Column("float16_accuracy", "Accuracy from float16", "percent"),
         Column("storage_bytes_uint8", "As uint8", "bytes"),
+        Column("uint8_accuracy", "Accuracy from uint8", "percent"),
         Column("stored_share", "Share of data", "share"),
         Column("origin", "Origin"),
         Column("distill_seconds", "Distilling", "seconds"),
         Column("evaluate_seconds", "Evaluating", "seconds"),
+        Column("peak_rss_bytes", "Peak memory", "bytes"),
     ),
     "federated": (
         Column("accuracy", "Accuracy", "percent", "higher"),
@@ -61,6 +65,7 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
         _TIME,
     ),
 }
+ACROSS = "across."  # before a network's name
 # Parts of the metrics above, and what a figure reads.
 _READ_ELSEWHERE = {"accuracy_matrix", "class_counts", "data_bytes", "heterogeneity", "raw_bytes"}
 
@@ -75,10 +80,25 @@ def transfer(section: Section) -> Table:
     return _arm_table(section, "forgetting", "Forgetting and transfer", _FORGETTING)
 
 
+def across(section: Section) -> Table | None:
+    """Returns the accuracy of every network that an arm's set trained; None if just one did."""
+    keys = sorted({key for arm in section.arms for key in arm.runs[0].metrics if _is_across(key)})
+    if not keys:
+        return None
+    columns = [Column(key, key.removeprefix(ACROSS), "percent", "higher") for key in keys]
+    own = Column("accuracy", "its own", "percent", "higher")
+    return _arm_table(section, "across", "Across networks", [own, *columns])
+
+
+def _is_across(key: str) -> bool:
+    return key.startswith(ACROSS)
+
+
 def not_shown(runs: Sequence[Run]) -> list[str]:
     """Returns the recorded metrics that no table or figure of this report reads."""
     read = {column.key for columns in _SUMMARIES.values() for column in columns}
-    return sorted({key for run in runs for key in run.metrics} - read - _READ_ELSEWHERE)
+    recorded = {key for run in runs for key in run.metrics if not _is_across(key)}
+    return sorted(recorded - read - _READ_ELSEWHERE)
 
 
 def _arm_table(section: Section, name: str, title: str, columns: Sequence[Column]) -> Table:

@@ -15,11 +15,13 @@ from distill.evaluate import Evaluation
 from distill.images import LabelledImages
 from distill.networks import Architecture
 from distill.rng import subseed
+from distill.stores import STORES
 from distill.synthetic import SyntheticSet
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from fedcl.datasets import Dataset, DatasetSource
 
 CHECKPOINT_SECONDS = 20.0
+Scoring = Generator[Progress, None, dict[str, Any]]
 
 
 @final
@@ -33,6 +35,8 @@ class Distillation(Scenario):
         ipc: Images per class, >= 1; fewer where a class has fewer real ones.
         network: What the preset trains.
         evaluation: The preset.
+        across: Other networks that are trained on the set, by name.
+        stores: Types that the set is stored in and read back from, to be scored again.
         whole: Whether to train on all real images too, as the upper bound.
         scored_on: ``test``; ``validation`` for choices, the part that ``dataset.validation``
             holds out.
@@ -44,6 +48,8 @@ class Distillation(Scenario):
     ipc: int
     network: Architecture
     evaluation: Evaluation
+    across: Mapping[str, Architecture]
+    stores: Sequence[str]
     whole: bool
     scored_on: str
     seed: int
@@ -51,11 +57,14 @@ class Distillation(Scenario):
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)
         one_of("scored_on", self.scored_on, ("test", "validation"))
+        for store in self.stores:
+            one_of("stores", store, STORES)
 
     def prepare(self, device: str) -> Run:
-        """Loads the data; builds one network to check that it takes the images."""
+        """Loads the data; builds every network once to check that it takes the images."""
         data = self.dataset.load(self.seed)
-        self.network.build(data.train.image_shape, data.train.num_classes)
+        for network in (self.network, *self.across.values()):
+            network.build(data.train.image_shape, data.train.num_classes)
         if self.scored_on == "validation" and len(data.validation) == 0:
             raise ValueError("dataset.validation must be > 0 with scored_on=validation, got 0")
         return DistillationRun(self, data, device)
@@ -92,6 +101,8 @@ class DistillationRun(Run):
             "evaluate_seconds": time.perf_counter() - clock,
             **(yield from self._scored("random_", random.data)),
             **((yield from self._scored("whole_", self.train)) if self.scenario.whole else {}),
+            **(yield from self._scored_as_stored(small)),
+            **(yield from self._scored_across(small)),
             "images": len(small),
             "storage_bytes": small.storage_bytes("float32"),
             "storage_bytes_uint8": small.storage_bytes("uint8"),
@@ -107,13 +118,32 @@ class DistillationRun(Run):
             evolution=made.evolution,
         )
 
+    def _scored_as_stored(self, small: SyntheticSet) -> Scoring:
+        """The set read back from each store, under the networks that saw it as it was made."""
+        metrics: dict[str, Any] = {}
+        for store in self.scenario.stores:
+            data = small.stored(store).data.to(self.device)
+            metrics |= yield from self._scored(f"{store}_", data, small.rates)
+        return metrics
+
+    def _scored_across(self, small: SyntheticSet) -> Scoring:
+        across: dict[str, Any] = {}
+        for name, network in self.scenario.across.items():
+            scored = yield from self._scored("", small.data, small.rates, network)
+            across[name] = scored["accuracy"]
+        return {"across": across} if across else {}
+
     def _scored(
-        self, prefix: str, small: LabelledImages, rates: Sequence[float] = ()
-    ) -> Generator[Progress, None, dict[str, Any]]:
+        self,
+        prefix: str,
+        small: LabelledImages,
+        rates: Sequence[float] = (),
+        network: Architecture | None = None,
+    ) -> Scoring:
         evaluation, accuracies = self.scenario.evaluation, list[float]()
         seed = subseed(self.scenario.seed, "evaluate")
-        network = self.scenario.network
-        for accuracy in evaluation.accuracies(small, self.test, network, seed, rates):
+        architecture = network or self.scenario.network
+        for accuracy in evaluation.accuracies(small, self.test, architecture, seed, rates):
             accuracies.append(accuracy)
             text = f"{prefix.rstrip('_') or 'small'} set: {accuracy:.3f}"
             yield Progress(len(accuracies), evaluation.networks, text)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill.augment import Augmentation
 from distill.images import LabelledImages
+from distill.schedules import Steps
 from distill.training import Additions, Recipe, augmented, score, train
 
 PLAIN = Recipe(
@@ -381,3 +382,68 @@ def test_adam_steps_by_its_rate_and_adamw_decays_beside_it(optimiser, expected):
 def test_unknown_optimisers_and_losses_are_refused(field, kind):
     with pytest.raises(ValueError, match=rf"unknown {field} '{kind}'; known:"):
         replace(PLAIN, **{field: kind})
+
+
+def test_a_schedule_sets_the_step_of_each_epoch_and_keeps_the_momentum(rng):
+    # The slope stays 1, as above. Middles of 4 epochs: 1/8, 3/8, 5/8, 7/8; after 1/2 the step is
+    # a fifth: 1, 1.5, .2 * 1.75, .2 * 1.875.
+    network = Linear(torch.tensor([[-100.0], [100.0]]))
+    recipe = replace(
+        PLAIN, epochs=4, learning_rate=1.0, momentum=0.5, schedule=Steps([0.5], 0.2)
+    )
+    train(network, data_of(torch.tensor([[1.0]]), [0]), recipe, rng)
+    assert network.weight[1].item() == pytest.approx(100 - 2.5 - 0.35 - 0.375, abs=1e-4)
+
+
+def test_a_share_of_the_batches_is_mixed(rng):
+    # Each of 2 images a batch is its own partner half of the time, so half of the mixed batches
+    # show it; an eighth of the boxes, or less, are empty.
+    recipe = replace(PLAIN, epochs=400, batch=2, learning_rate=1e-12, cutmix=0.5)
+    network = Linear(torch.zeros(2, 1))
+    train(network, numbered(2), recipe, rng)
+    mixed = [bool((batch[0] != batch[0, 0, 0, 0]).any()) for batch in network.batches]
+    assert 0.15 < sum(mixed) / 400 < 0.3
+
+
+def test_mixed_batches_are_learnt_by_mixed_targets(rng):
+    # Images of class 0 are 1 in every pixel, of class 1 are -1. The mean of a mixed image is
+    # lambda - (1 - lambda) in its first target, so softmax regression on means fits both:
+    # the loss of every batch is that of its own mixture.
+    data = LabelledImages(
+        torch.ones(2, 1, 8, 8) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1), torch.tensor([0, 1]), 2
+    )
+    images, soft = replace(PLAIN, cutmix=1.0).seen(data.images, data.labels, 2, rng)
+    means = images.mean((1, 2, 3))
+    torch.testing.assert_close(soft, torch.stack([1 + means, 1 - means], 1) / 2)
+
+
+def test_distributions_are_mixed_as_they_are(rng):
+    images = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8)
+    given = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
+    found, soft = replace(PLAIN, cutmix=1.0).seen(images, given, 2, rng)
+    share = (1 + found.mean((1, 2, 3))).unsqueeze(1) / 2  # of the first image
+    torch.testing.assert_close(soft, share * given[0] + (1 - share) * given[1])
+
+
+def test_without_a_mixture_nothing_is_drawn_for_it(rng):
+    images, labels = numbered(3).images, torch.tensor([0, 1, 0])
+    state = rng.get_state()
+    seen_images, wanted = PLAIN.seen(images, labels, 2, rng)
+    assert seen_images is images
+    assert wanted is labels
+    assert torch.equal(rng.get_state(), state)
+
+
+def test_a_mixture_is_refused_with_a_squared_loss():
+    with pytest.raises(ValueError, match=r"^cutmix must be 0 with loss=squared, got 0\.5$"):
+        replace(PLAIN, loss="squared", cutmix=0.5)
+
+
+def test_two_ways_to_change_the_step_are_refused():
+    with pytest.raises(ValueError, match=r"^decay_after must be null with a schedule, got 3$"):
+        replace(PLAIN, decay_after=3, schedule=Steps([0.5], 0.2))
+
+
+def test_a_share_of_mixed_batches_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match=r"^cutmix must be in \[0, 1\], got 1\.5$"):
+        replace(PLAIN, cutmix=1.5)
