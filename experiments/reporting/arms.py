@@ -7,8 +7,9 @@ from typing import final
 
 import numpy as np
 
+from distill.stores import ITEMSIZES
 from experiments.reporting.runs import Array, Run, Setting
-from fedcl.statistics import Interval, mean_interval
+from fedcl.statistics import Interval, mean_interval, paired_difference
 
 FEW_SEEDS = 3  # fewer are single looks
 # What keeps nothing, or has everything at once: a line to judge by, and no rival.
@@ -22,6 +23,7 @@ _CONDITIONS = frozenset({"network", "clients", "participation", "partition", "st
 _PROTOCOL = (
     "network._target_",
     "ipc",
+    "store",
     "buffer.images",
     "buffer.bytes",
     "buffer.allocation",
@@ -34,6 +36,7 @@ _PROTOCOL = (
 )
 _TAGS = {
     "ipc": "ipc {}",
+    "store": "{}",
     "buffer.images": "{} images",
     "buffer.bytes": "{} bytes",
     "buffer.allocation": "{}",
@@ -89,6 +92,12 @@ class Arm:
         return self.runs[0].settings
 
     @property
+    def size(self) -> float:
+        """Images per class whose float32 pixels take as many bytes as a small set may store."""
+        store = str(self.settings.get("store", "float32"))
+        return float(self.settings.get("ipc", 0.0)) * ITEMSIZES[store] / ITEMSIZES["float32"]
+
+    @property
     def conditions(self) -> tuple[tuple[str, Setting], ...]:
         """The settings of the problem: network, clients, partition, stream."""
         found = ((k, v) for k, v in self.settings.items() if k.partition(".")[0] in _CONDITIONS)
@@ -136,6 +145,13 @@ class Arm:
             return None
         mean: Array = np.mean(matrices, axis=0)
         return mean
+
+
+def paired(key: str, first: Arm, second: Arm) -> Interval | None:
+    """Returns a metric of one arm less that of another, paired by seed; None without a pair."""
+    a, b = first.values(key), second.values(key)
+    seeds = sorted(a.keys() & b.keys())
+    return paired_difference([a[s] for s in seeds], [b[s] for s in seeds]) if seeds else None
 
 
 def group(runs: Iterable[Run]) -> tuple[Arm, ...]:

@@ -5,12 +5,12 @@ from typing import cast
 
 import numpy as np
 
-from experiments.reporting.arms import Arm
+from experiments.reporting.arms import Arm, paired
 from experiments.reporting.numbers import bytes_text
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section
 from experiments.reporting.tables import NONE, Cell, Column, Table
-from fedcl.statistics import Interval, mean_interval, paired_difference
+from fedcl.statistics import Interval, mean_interval
 
 MARK = 0.9  # an accuracy that every pair is asked for, beside that of its one-shot arm
 
@@ -109,16 +109,10 @@ def paired_with_random(section: Section) -> Table | None:
 
 
 def _paired_row(arm: Arm, other: Arm) -> tuple[Cell, ...] | None:
-    accuracy = _paired("average_accuracy", arm, other)
+    accuracy = paired("average_accuracy", arm, other)
     if accuracy is None:
         return None
     half = accuracy.half_width
     clear = NONE if half is None else "yes" if abs(accuracy.mean) > half else "no"
-    forgetting = _paired("average_forgetting", arm, other)
+    forgetting = paired("average_forgetting", arm, other)
     return (arm.label, other.label, float(accuracy.count), accuracy, forgetting, clear)
-
-
-def _paired(key: str, first: Arm, second: Arm) -> Interval | None:
-    a, b = first.values(key), second.values(key)
-    seeds = sorted(a.keys() & b.keys())
-    return paired_difference([a[s] for s in seeds], [b[s] for s in seeds]) if seeds else None

@@ -32,33 +32,30 @@ def plates(section: Section, palette: Palette) -> tuple[Plate, ...]:
 
 
 def _distillation(section: Section, palette: Palette) -> list[Plate]:
-    by_ipc: dict[str, list[Arm]] = {}
-    for arm in sorted(section.arms, key=_ipc):
-        by_ipc.setdefault(f"{_ipc(arm):g} image{'s' * (_ipc(arm) != 1)} per class", []).append(arm)
+    by_size: dict[str, list[Arm]] = {}
+    for arm in sorted(section.arms, key=lambda arm: arm.size):
+        title = f"{arm.size:g} image{'s' * (arm.size != 1)} per class"
+        by_size.setdefault(title, []).append(arm)
     images = (
         "One row a class, first seed, at most ten images of each. Look for what the method kept of "
         "a class."
     )
     galleries = [
         plate
-        for title, arms in by_ipc.items()
+        for title, arms in by_size.items()
         for plate in gallery(section, arms, f"Images at {title}", images, without=["ipc"])
     ]
-    return [_dots(section, by_ipc, palette), *_stored(section, palette), *galleries]
+    return [_dots(section, by_size, palette), *_stored(section, palette), *galleries]
 
 
-def _ipc(arm: Arm) -> float:
-    return float(arm.settings["ipc"])
-
-
-def _dots(section: Section, by_ipc: Mapping[str, Sequence[Arm]], palette: Palette) -> Plate:
+def _dots(section: Section, by_size: Mapping[str, Sequence[Arm]], palette: Palette) -> Plate:
     caption = (
         "Look at how far each method lies to the right of its grey tick, random real images of the "
         "same bytes, and whether its bar clears it. The dotted line is the random arm of the "
         f"panel. {_BARS} Each panel has its own scale."
     )
     alt = f"Accuracy of {', '.join(arm.label for arm in section.arms)}."
-    panel = Panel(f"{section.slug}-accuracy", draw_dots(by_ipc, palette), alt)
+    panel = Panel(f"{section.slug}-accuracy", draw_dots(by_size, palette), alt)
     return Plate("Accuracy by method", caption, (panel,))
 
 
@@ -67,7 +64,7 @@ def _stored(section: Section, palette: Palette) -> list[Plate]:
     joint = palette.styles["joint"]
     chart = replace(
         over_stored(section, palette, "storage_bytes", "accuracy"),
-        x_title="bytes stored as float32 (log scale)",
+        x_title="bytes stored (log scale)",
         y_title="test accuracy",
         levels=(Level("all real data", joint, sum(whole) / len(whole)),) if whole else (),
     )

@@ -57,11 +57,11 @@ class Section:
     def budget(self, arm: Arm) -> tuple[object, ...]:
         """Returns what arms have to share to be rivals: their conditions and what they store.
 
-        Small sets share their images per class, buffers their bytes to two digits; what is sent
-        is an outcome beside the accuracy, not a budget.
+        Small sets share the bytes of their images per class, buffers their bytes to two digits;
+        what is sent is an outcome beside the accuracy, not a budget.
         """
         if self.scenario == "distillation":
-            return arm.settings.get("ipc"), *arm.conditions
+            return arm.size, *arm.conditions
         stored = arm.mean("buffer_bytes")
         return None if stored is None else f"{stored:.2g}", *arm.conditions
 

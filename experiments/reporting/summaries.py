@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from experiments.reporting.arms import FEW_SEEDS, Arm
+from experiments.reporting.arms import FEW_SEEDS, Arm, paired
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section
 from experiments.reporting.tables import Cell, Column, Table
@@ -37,7 +37,7 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
         Column("random_accuracy", "Random images", "percent"),
         Column("whole_accuracy", "Whole data", "percent"),
         Column("images", "Images", "count"),
-        Column("storage_bytes", "Stored as float32", "bytes"),
+        Column("storage_bytes", "Stored", "bytes"),
         Column("float16_accuracy", "Accuracy from float16", "percent"),
         Column("storage_bytes_uint8", "As uint8", "bytes"),
         Column("uint8_accuracy", "Accuracy from uint8", "percent"),
@@ -103,18 +103,27 @@ def not_shown(runs: Sequence[Run]) -> list[str]:
 
 def _arm_table(section: Section, name: str, title: str, columns: Sequence[Column]) -> Table:
     """Returns one row for each arm; columns that no arm can fill are left out."""
-    filled = [c for c in columns if any(_cell(arm, c) is not None for arm in section.arms)]
+    cells = {c: [_cell(section, arm, c) for arm in section.arms] for c in columns}
+    filled = [c for c in columns if any(cell is not None for cell in cells[c])]
     rows = [
-        (arm.label, float(len(arm.runs)), *(_cell(arm, column) for column in filled))
-        for arm in section.arms
+        (arm.label, float(len(arm.runs)), *(cells[column][i] for column in filled))
+        for i, arm in enumerate(section.arms)
     ]
     table = Table(f"{section.slug}-{name}", title, (*_ARM, *filled), tuple(rows))
     best = _best(section, table)
     return replace(table, best=best, notes=tuple(_notes(section, bool(best))))
 
 
-def _cell(arm: Arm, column: Column) -> Cell:
-    return arm.word(column.key) if column.form == "text" else arm.interval(column.key)
+def _cell(section: Section, arm: Arm, column: Column) -> Cell:
+    if column.form == "text":
+        return arm.word(column.key)
+    return arm.interval(column.key) or (_gain(section, arm) if column.key == "gain" else None)
+
+
+def _gain(section: Section, arm: Arm) -> Interval | None:
+    """The gain over the arm of random images, where no run has it beside itself."""
+    rival = section.random_rival(arm)
+    return None if rival is None else paired("accuracy", arm, rival)
 
 
 def _best(section: Section, table: Table) -> frozenset[tuple[int, int]]:

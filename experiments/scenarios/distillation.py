@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any, final
 
@@ -36,7 +36,9 @@ class Distillation(Scenario):
         network: What the preset trains.
         evaluation: The preset.
         across: Other networks that are trained on the set, by name.
-        stores: Types that the set is stored in and read back from, to be scored again.
+        store: Type that the set is kept in, ``float32``, ``float16`` or ``uint8``.
+        stores: Further types that it is scored in, after its round trip through each.
+        random: Whether to train on random real images of the same number too.
         whole: Whether to train on all real images too, as the upper bound.
         scored_on: ``test``; ``validation`` for choices, the part that ``dataset.validation``
             holds out.
@@ -49,7 +51,9 @@ class Distillation(Scenario):
     network: Architecture
     evaluation: Evaluation
     across: Mapping[str, Architecture]
+    store: str
     stores: Sequence[str]
+    random: bool
     whole: bool
     scored_on: str
     seed: int
@@ -57,8 +61,8 @@ class Distillation(Scenario):
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)
         one_of("scored_on", self.scored_on, ("test", "validation"))
-        for store in self.stores:
-            one_of("stores", store, STORES)
+        for store in (self.store, *self.stores):
+            one_of("store", store, STORES)
 
     def prepare(self, device: str) -> Run:
         """Loads the data; builds every network once to check that it takes the images."""
@@ -93,18 +97,18 @@ class DistillationRun(Run):
         counts = even_counts(self.train, self.scenario.ipc)
         task = Task(self.train, counts, self.data.normalisation, subseed(seed, "distil"))
         made = yield from distilled(self.scenario.method, task, folder)
-        small = made.small
+        small = self._read_back(made.small, self.scenario.store)
         clock = time.perf_counter()
-        random = condense(Random(), task)
+        random = self._read_back(condense(Random(), task), self.scenario.store).data
         metrics = {
             **(yield from self._scored("", small.data, small.rates)),
             "evaluate_seconds": time.perf_counter() - clock,
-            **(yield from self._scored("random_", random.data)),
+            **((yield from self._scored("random_", random)) if self.scenario.random else {}),
             **((yield from self._scored("whole_", self.train)) if self.scenario.whole else {}),
-            **(yield from self._scored_as_stored(small)),
+            **(yield from self._scored_as_stored(made.small)),
             **(yield from self._scored_across(small)),
             "images": len(small),
-            "storage_bytes": small.storage_bytes("float32"),
+            "storage_bytes": small.storage_bytes(self.scenario.store),
             "storage_bytes_uint8": small.storage_bytes("uint8"),
             "data_bytes": self.data.train.images.numel(),
             "distill_seconds": made.seconds,
@@ -118,11 +122,18 @@ class DistillationRun(Run):
             evolution=made.evolution,
         )
 
+    def _read_back(self, small: SyntheticSet, store: str) -> SyntheticSet:
+        """The set as it is after a round trip through a store."""
+        if store == "float32":
+            return small
+        stored = small.stored(store)
+        return replace(stored, data=stored.data.to(self.device))
+
     def _scored_as_stored(self, small: SyntheticSet) -> Scoring:
-        """The set read back from each store, under the networks that saw it as it was made."""
+        """The set read back from each further store, under the same networks."""
         metrics: dict[str, Any] = {}
         for store in self.scenario.stores:
-            data = small.stored(store).data.to(self.device)
+            data = self._read_back(small, store).data
             metrics |= yield from self._scored(f"{store}_", data, small.rates)
         return metrics
 

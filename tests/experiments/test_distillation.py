@@ -1,5 +1,6 @@
 """What a distillation run scores besides the set itself: its stored forms, other networks."""
 
+import csv
 import json
 
 import pytest
@@ -49,12 +50,14 @@ def _blank(small: SyntheticSet, _store: str) -> SyntheticSet:
 
 
 def test_an_unknown_store_is_refused():
-    with pytest.raises(CommandError, match="unknown stores .int4.; known: float16"):
+    with pytest.raises(CommandError, match="unknown store 'int4'; known: float16"):
         plan("distillation", ["method=random", "stores=[int4]"])
 
 
 def test_a_network_across_that_cannot_take_the_images_is_refused_before_anything_runs(tmp_path):
-    deep = "+across.deep._target_=distill.networks.ConvNet +across.deep.width=4 +across.deep.depth=5"
+    deep = (
+        "+across.deep._target_=distill.networks.ConvNet +across.deep.width=4 +across.deep.depth=5"
+    )
     assert main(f"distill method=random {deep} output={tmp_path}".split()) == 2
     assert not list(tmp_path.rglob("record.json"))
 
@@ -63,6 +66,18 @@ def test_the_report_has_a_column_for_each_network(tmp_path):
     metrics_of(tmp_path / "runs", f"{WORDS} network=mlp across=narrow")
     write_report([tmp_path / "runs"], tmp_path / "report")
     table = (tmp_path / "report/tables/distillation-digits-across.csv").read_text()
-    assert table.splitlines()[0].endswith(
-        "across.alexnet,across.lenet,across.mlp,across.resnet18,across.vgg11,across.vit"
-    )
+    names = [name for name in table.splitlines()[0].split(",") if not name.endswith("half_width")]
+    across = ["alexnet", "lenet", "mlp", "resnet18", "vgg11", "vit"]
+    assert names == ["arm", "seeds", "accuracy", *(f"across.{name}" for name in across)]
+
+
+def test_the_gain_over_random_images_comes_from_their_own_arm_where_no_run_has_it(tmp_path):
+    few = "ipc=2 network=mlp evaluation.networks=1 evaluation.recipe.epochs=4 random=false"
+    small = metrics_of(tmp_path / "runs", f"method=kmeans {few}")
+    random = metrics_of(tmp_path / "runs", f"method=random {few}")
+    assert "random_accuracy" not in small
+    write_report([tmp_path / "runs"], tmp_path / "report")
+    rows = csv.DictReader((tmp_path / "report/tables/distillation-digits-summary.csv").open())
+    gains = {row["arm"]: row["gain"] for row in rows}
+    assert gains["random"] == ""
+    assert float(gains["kmeans"]) == pytest.approx(small["accuracy"] - random["accuracy"])

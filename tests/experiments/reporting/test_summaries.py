@@ -23,7 +23,7 @@ def test_failed_runs_take_no_part(run, three, section):
 
 
 def test_summary_holds_means_and_intervals_best_first(three, section):
-    # dm: mean 0.6, d = 0.1; random: mean 0.5, d = 0.02.
+    # dm: mean 0.6, d = 0.1; random: mean 0.5, d = 0.02; gains 0.02, 0.1, 0.18: mean 0.1, d = 0.08.
     found = section(
         *three("random", accuracy=[0.48, 0.5, 0.52], storage_bytes=[650] * 3),
         *three("dm", accuracy=[0.5, 0.6, 0.7], storage_bytes=[650] * 3),
@@ -35,7 +35,7 @@ def test_summary_holds_means_and_intervals_best_first(three, section):
     assert first["accuracy"].half_width == pytest.approx(T2 * 0.1 / 3**0.5)
     assert second["accuracy"].half_width == pytest.approx(T2 * 0.02 / 3**0.5)
     assert table.best == {(0, 2)}
-    assert "| dm | 3 | **60.0 ± 24.8** | 650 B |" in table.markdown()
+    assert "| dm | 3 | **60.0 ± 24.8** | 10.0 ± 19.9 | 650 B |" in table.markdown()
 
 
 def test_gain_is_paired_within_a_run(three, section):
