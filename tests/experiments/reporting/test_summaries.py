@@ -35,7 +35,7 @@ def test_summary_holds_means_and_intervals_best_first(three, section):
     assert first["accuracy"].half_width == pytest.approx(T2 * 0.1 / 3**0.5)
     assert second["accuracy"].half_width == pytest.approx(T2 * 0.02 / 3**0.5)
     assert table.best == {(0, 2)}
-    assert "| dm | 3 | **60.0 ± 24.8** | 10.0 ± 19.9 | 650 B |" in table.markdown()
+    assert "| dm | 3 | **60.0 ± 24.8** | +10.0 ± 19.9 | 650 B |" in table.markdown()
 
 
 def test_gain_is_paired_within_a_run(three, section):
