@@ -1,8 +1,9 @@
 """A comparison: arms x seeds, side by side in worker processes, then one report.
 
 ``configs/comparison/NAME.yaml`` holds a title, the seeds, and the arms: each is a command
-line without ``fedcl``, in which comma-separated values stand for one arm each. A worker
-has one thread, so that the numbers don't depend on how many work at once.
+line without ``fedcl``, in which comma-separated values stand for one arm each; ``shared``
+are words that every arm takes before those of the command. A worker has one thread, so that
+the numbers don't depend on how many work at once.
 """
 
 import multiprocessing
@@ -59,10 +60,11 @@ def compare(words: Sequence[str]) -> Path:
         name = repr(words[0]) if words else "nothing"
         raise CommandError(f"unknown comparison {name}; known: {', '.join(known('comparison'))}")
     own = dict(word.split("=", 1) for word in words[1:] if word.split("=")[0] in OWN_KEYS)
-    shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
     content = yaml.safe_load((config_folder() / "comparison" / f"{words[0]}.yaml").read_text())
     seeds = _numbers("seeds", own["seeds"]) if "seeds" in own else list(content["seeds"])
     jobs = _numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0]
+    shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
+    shared = [*content.get("shared", "").split(), *shared]
     arms = list(_arms(content, seeds, shared))
     for arm in arms[: len(arms) // len(seeds)]:
         plan(arm.kind, arm.words)
