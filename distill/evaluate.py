@@ -5,15 +5,21 @@ counts, never the best one on the test part.
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
+import torch
+
 from distill.checks import whole
 from distill.images import LabelledImages
-from distill.networks import Architecture, fresh
+from distill.networks import Architecture, Network, fresh
 from distill.rng import derive
-from distill.training import Recipe, score, train
+from distill.training import Additions, Recipe, score, train
+
+LOOKED_AT = 2000  # images that a network in training is scored on
+BETWEEN_LOOKS = 10  # optimiser steps
 
 
 @final
@@ -78,3 +84,34 @@ class Evaluation:
             network.to(small.images.device)
             train(network, small, recipe, derive(seed, "evaluation training", index))
             yield score(network, test)[0]
+
+
+@final
+class Race:
+    """Trains a network until it is as accurate as another, and takes the time.
+
+    Attributes:
+        seconds: What training took so far, looks left out.
+        updates: Optimiser steps so far.
+        won: Whether the network got there.
+    """
+
+    def __init__(self, network: Network, accuracy: float, test: LabelledImages) -> None:
+        self.network, self.accuracy = network, accuracy
+        self.test = test.rows(torch.linspace(0, len(test) - 1, min(len(test), LOOKED_AT)).long())
+        self.seconds, self.updates, self.won = 0.0, 0, False
+        self._clock = 0.0
+
+    def run(self, data: LabelledImages, recipe: Recipe, rng: torch.Generator) -> None:
+        """Trains on ``data`` until the accuracy is reached or the recipe is at its end."""
+        self._clock = time.perf_counter()
+        train(self.network, data, recipe, rng, Additions(enough=self._enough))
+
+    def _enough(self) -> bool:
+        self.updates += 1
+        if self.updates % BETWEEN_LOOKS == 0:
+            self.seconds += time.perf_counter() - self._clock
+            self.won = score(self.network, self.test)[0] >= self.accuracy
+            self.network.train()
+            self._clock = time.perf_counter()
+        return self.won

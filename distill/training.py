@@ -128,10 +128,12 @@ class Additions:
         replayed: Normalised images of a memory; every batch is extended by as many of them,
             drawn with replacement, as it has, so that the ratio is constant. None or empty:
             no replay.
+        enough: Asked after every step; its yes ends the training.
     """
 
     adjust_gradients: Callable[[nn.Module], None] | None = None
     replayed: LabelledImages | None = None
+    enough: Callable[[], bool] | None = None
 
 
 def train(
@@ -174,6 +176,8 @@ def train(
                 additions.adjust_gradients(network)
             optimiser.step()
             loss += batch_loss.item() * len(rows) / len(data)
+            if additions.enough is not None and additions.enough():
+                return loss
     return loss
 
 

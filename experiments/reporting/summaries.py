@@ -45,6 +45,8 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
         Column("origin", "Origin"),
         Column("distill_seconds", "Distilling", "seconds"),
         Column("evaluate_seconds", "Evaluating", "seconds"),
+        Column("small_seconds_to_accuracy", "Training to its accuracy", "seconds"),
+        Column("whole_seconds_to_accuracy", "On all images", "seconds"),
         Column("peak_rss_bytes", "Peak memory", "bytes"),
     ),
     "federated": (

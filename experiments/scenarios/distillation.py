@@ -11,10 +11,10 @@ from torch import Tensor
 from distill.checks import one_of, whole
 from distill.condenser import Condenser, Step, Task, condense, even_counts
 from distill.coresets import Random
-from distill.evaluate import Evaluation
+from distill.evaluate import Evaluation, Race
 from distill.images import LabelledImages
-from distill.networks import Architecture
-from distill.rng import subseed
+from distill.networks import Architecture, fresh
+from distill.rng import derive, subseed
 from distill.stores import STORES
 from distill.synthetic import SyntheticSet
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
@@ -40,6 +40,7 @@ class Distillation(Scenario):
         stores: Further types that it is scored in, after its round trip through each.
         random: Whether to train on random real images of the same number too.
         whole: Whether to train on all real images too, as the upper bound.
+        race: Whether to time training up to the set's accuracy, on the set and on all real images.
         scored_on: ``test``; ``validation`` for choices, the part that ``dataset.validation``
             holds out.
         seed: Names every random stream.
@@ -55,6 +56,7 @@ class Distillation(Scenario):
     stores: Sequence[str]
     random: bool
     whole: bool
+    race: bool
     scored_on: str
     seed: int
 
@@ -100,13 +102,15 @@ class DistillationRun(Run):
         small = self._read_back(made.small, self.scenario.store)
         clock = time.perf_counter()
         random = self._read_back(condense(Random(), task), self.scenario.store).data
+        scored = yield from self._scored("", small.data, small.rates)
         metrics = {
-            **(yield from self._scored("", small.data, small.rates)),
+            **scored,
             "evaluate_seconds": time.perf_counter() - clock,
             **((yield from self._scored("random_", random)) if self.scenario.random else {}),
             **((yield from self._scored("whole_", self.train)) if self.scenario.whole else {}),
             **(yield from self._scored_as_stored(made.small)),
             **(yield from self._scored_across(small)),
+            **((yield from self._raced(small, scored["accuracy"])) if self.scenario.race else {}),
             "images": len(small),
             "storage_bytes": small.storage_bytes(self.scenario.store),
             "storage_bytes_uint8": small.storage_bytes("uint8"),
@@ -143,6 +147,20 @@ class DistillationRun(Run):
             scored = yield from self._scored("", small.data, small.rates, network)
             across[name] = scored["accuracy"]
         return {"across": across} if across else {}
+
+    def _raced(self, small: SyntheticSet, accuracy: float) -> Scoring:
+        metrics: dict[str, Any] = {}
+        for name, data in (("small", small.data), ("whole", self.train)):
+            rates = small.rates if name == "small" else ()
+            recipe = self.scenario.evaluation.recipe_for(len(data), rates)
+            rng = derive(self.scenario.seed, "race", name)
+            network = fresh(self.scenario.network, data.image_shape, data.num_classes, rng)
+            race = Race(network.to(self.device), accuracy, self.test)
+            race.run(data, recipe, rng)
+            yield Progress(1, 1, f"race on the {name} set: {race.seconds:.1f} s")
+            reached = {"seconds": race.seconds, "updates": race.updates} if race.won else {}
+            metrics |= {f"{name}_{key}_to_accuracy": value for key, value in reached.items()}
+        return metrics
 
     def _scored(
         self,

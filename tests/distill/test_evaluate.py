@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from distill.augment import Augmentation
-from distill.evaluate import Evaluation
+from distill.evaluate import Evaluation, Race
 from distill.images import LabelledImages
-from distill.networks import MLP, Architecture, ImageShape, Network
+from distill.networks import MLP, Architecture, ImageShape, Network, fresh
+from distill.rng import derive
 from distill.training import Recipe
 
 RECIPE = Recipe(
@@ -180,3 +181,34 @@ def test_learned_step_sizes_reach_the_training():
 def test_no_updates_are_refused():
     with pytest.raises(ValueError, match=r"evaluation\.updates must be >= 1, got 0"):
         Evaluation(RECIPE, 1, updates=0)
+
+
+class Answers:
+    """Says how accurate a network is, look after look."""
+
+    def __init__(self, *accuracies: float) -> None:
+        self.left = list(accuracies)
+
+    def __call__(self, *_: object) -> tuple[float, float]:
+        return self.left.pop(0), 0.0
+
+
+def race_to(accuracy: float, monkeypatch, *looks: float) -> Race:
+    monkeypatch.setattr("distill.evaluate.score", Answers(*looks))
+    data = images(30, seed=0)
+    network = fresh(MLP(4, 1), data.image_shape, data.num_classes, derive(0, "network"))
+    race = Race(network, accuracy, data)
+    recipe = replace(RECIPE, epochs=5, batch=5)  # 30 updates
+    race.run(data, recipe, derive(0, "training"))
+    return race
+
+
+def test_a_race_ends_at_the_first_look_at_the_accuracy(monkeypatch):
+    race = race_to(0.8, monkeypatch, 0.7, 0.8, 0.9)
+    assert (race.won, race.updates) == (True, 20)
+    assert race.seconds > 0
+
+
+def test_a_race_that_is_not_won_says_so(monkeypatch):
+    race = race_to(0.95, monkeypatch, 0.7, 0.8, 0.9)
+    assert (race.won, race.updates) == (False, 30)
