@@ -8,6 +8,7 @@ the numbers don't depend on how many work at once.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from experiments.build import plan, swept
 from experiments.cli import KINDS
-from experiments.errors import CommandError, RunFailedError
+from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.listing import config_folder, known
 from experiments.report import write_report
 
@@ -96,6 +97,7 @@ def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
     folders: list[Path] = []
     failures: list[str] = []
     context = multiprocessing.get_context("spawn")
+    signal.signal(signal.SIGTERM, interrupted)
     with ProcessPoolExecutor(jobs, context) as pool:
         waiting: dict[Future[tuple[Path | None, str]], Arm] = {
             pool.submit(_run_one, arm): arm for arm in arms
@@ -109,6 +111,8 @@ def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
                     folders.append(folder)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.kill()  # its run goes on from its checkpoint
             raise
     return sorted(folders), failures
 

@@ -1,4 +1,6 @@
-"""The two ways in which a command ends badly."""
+"""The ways in which a command ends early."""
+
+from types import FrameType
 
 
 class CommandError(ValueError):
@@ -7,3 +9,8 @@ class CommandError(ValueError):
 
 class RunFailedError(RuntimeError):
     """A run that started and did not complete; its record says why. Exit status 1."""
+
+
+def interrupted(_signal: int, _frame: FrameType | None) -> None:
+    """Makes of a signal what Ctrl-C makes."""
+    raise KeyboardInterrupt

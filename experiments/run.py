@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from distill.allocator import keep_freed_memory
 from distill.checks import one_of, whole
 from experiments.build import Plan, plan, swept
-from experiments.errors import CommandError, RunFailedError
+from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.record import RunFolder, git_commit, machine, peak_rss_bytes, versions
 from experiments.scenarios.base import Outcome, Run
 
@@ -148,7 +147,7 @@ def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict
 def _driven(ready: Run, folder: RunFolder, bar: bool) -> Outcome:
     """Takes all steps under one bar, which shows on a terminal only."""
     steps = ready.steps(folder)
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
     with tqdm(disable=None if bar else True, leave=False) as shown:
         while True:
             try:
@@ -159,7 +158,3 @@ def _driven(ready: Run, folder: RunFolder, bar: bool) -> Outcome:
             shown.total, shown.n = progress.total, progress.done
             shown.set_description(progress.text, refresh=False)
             shown.refresh()
-
-
-def _interrupted(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
