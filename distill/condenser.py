@@ -71,6 +71,8 @@ class Step:
         loss: Loss of this step, if it has one.
         state: Returns what ``steps`` needs to go on from here.
         result: Returns the set as it is now.
+        start: With the first step, what ``steps`` needs to begin again, now that this step's
+            loss has shown it to be good; None: with any other, or where there is no such state.
     """
 
     done: int
@@ -78,6 +80,7 @@ class Step:
     loss: float | None
     state: Callable[[], State]
     result: Callable[[], SyntheticSet]
+    start: State | None = None
 
 
 class Condenser(ABC):

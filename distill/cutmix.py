@@ -34,8 +34,7 @@ def cutmix(images: Tensor, targets: Tensor, rng: torch.Generator) -> tuple[Tenso
     area, *centre = torch.rand(3, generator=rng).tolist()
     side = math.sqrt(area)
     rows, columns = (
-        _span(length, middle, side)
-        for length, middle in zip(images.shape[2:], centre, strict=True)
+        _span(length, middle, side) for length, middle in zip(images.shape[2:], centre, strict=True)
     )
     mixed = images.clone()
     mixed[:, :, rows, columns] = images[partner][:, :, rows, columns]

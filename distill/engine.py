@@ -13,15 +13,16 @@ parameters, the optimiser's and the objective's state, and the number of the nex
 """
 
 import copy
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 
-from distill.checks import positive, whole
+from distill.checks import at_least, positive, whole
 from distill.condenser import Condenser, State, Step, Task
+from distill.divergence import BOUND, LEAST, finite, usual_loss
+from distill.images import LabelledImages
 from distill.initialise import first_code
 from distill.labels import Labels
 from distill.learned import LABELS, RATES, Learned
@@ -48,6 +49,8 @@ class Distillation(Condenser):
         rate: Start of the learned step size of networks that train on the set, > 0; None:
             none is learned.
         rate_count: Step sizes learned, >= 1: one, or one for each of the first steps.
+        loss_bound: Times the largest of the first ten losses that a loss may reach, >= 1;
+            beyond it the run has diverged, and stops.
     """
 
     objective: Objective
@@ -59,10 +62,12 @@ class Distillation(Condenser):
     clip: float | None = None
     rate: float | None = None
     rate_count: int = 1
+    loss_bound: float = BOUND
 
     def __post_init__(self) -> None:
         whole("method.iterations", self.iterations, 1)
         whole("method.rate_count", self.rate_count, 1)
+        at_least("method.loss_bound", self.loss_bound, 1)
         for name, value in (("clip", self.clip), ("rate", self.rate)):
             if value is not None:
                 positive(f"method.{name}", value)
@@ -77,19 +82,17 @@ class Distillation(Condenser):
         """Yields every optimiser step.
 
         Raises:
-            FloatingPointError: If the loss is not finite.
+            FloatingPointError: If the run diverges: a loss or a number of the set that is not
+                finite, or a loss beyond ``loss_bound``.
         """
         run = _Run(self, task, state)
+        start = run.state() if state is None else None
         if run.done == self.iterations:  # resumed at the end: the set is there already
             yield Step(run.done, self.iterations, None, run.state, run.result)
         while run.done < self.iterations:
             loss = run.step()
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss must stay finite, got {loss} at step {run.done}; "
-                    "lower optimiser.learning_rate"
-                )
-            yield Step(run.done, self.iterations, loss, run.state, run.result)
+            yield Step(run.done, self.iterations, loss, run.state, run.result, start)
+            start = None
 
 
 class _Run:
@@ -97,7 +100,8 @@ class _Run:
 
     def __init__(self, method: Distillation, task: Task, state: State | None) -> None:
         self.method, self.task = method, task
-        state = self._first_state() if state is None else state
+        real = RealData(task)
+        state = self._first_state(real) if state is None else state
         self.done, self.origin = int(state["done"]), _origin(state["origin"])
         shape = task.real.image_shape
         code = Code(method.parameterisation, state["code"], state["counts"], shape)
@@ -105,17 +109,18 @@ class _Run:
         self.optimiser = method.optimiser.build(self.small.parameters)
         if "optimiser" in state:
             self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        self.pulling = method.objective.begin(RealData(task), state["objective"])
+        self.pulling = method.objective.begin(real, state["objective"])
+        self.usual_loss = float(state.get("usual_loss", LEAST))
 
-    def _first_state(self) -> State:
+    def _first_state(self, real: RealData) -> State:
         method, task = self.method, self.task
         code, origin = first_code(
             method.parameterisation,
-            task,
+            replace(task, real=method.labels.eligible(real)),
             method.start,
             method.labels.numbers(task.real.num_classes),
         )
-        labels = method.labels.begin(code.labels, task.real.num_classes)
+        labels = method.labels.begin(_decoded(code), real)
         others = {} if labels is None else {LABELS: labels.to(task.real.images)}
         if method.rate is not None:
             others[RATES] = torch.full((method.rate_count,), method.rate).log()
@@ -131,13 +136,16 @@ class _Run:
     def step(self) -> float:
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.pulling.step(self.done, self.small)
+        self.done += 1
+        bound = self.method.loss_bound
+        self.usual_loss = usual_loss(loss, self.done, self.usual_loss, bound)
         if self.method.clip is not None:
             numbers = list(self.small.parameters.values())
             torch.nn.utils.clip_grad_norm_(numbers, self.method.clip)
         self.optimiser.step()
         source = self.method.parameterisation.source
         source.project_(self.small.code.parameters, self.task.normalisation)
-        self.done += 1
+        finite(self.small.parameters, self.done)
         return loss
 
     def state(self) -> State:
@@ -149,6 +157,7 @@ class _Run:
             "others": {k: v.detach().clone() for k, v in self.small.others.items()},
             "optimiser": copy.deepcopy(self.optimiser.state_dict()),
             "objective": self.pulling.state(),
+            "usual_loss": self.usual_loss,
         }
 
     def result(self) -> SyntheticSet:
@@ -157,6 +166,12 @@ class _Run:
         return SyntheticSet(
             small.as_images(), self.task.normalisation, self.origin, code, small.rates
         )
+
+
+@torch.no_grad()
+def _decoded(code: Code) -> LabelledImages:
+    images = code.decode(torch.arange(len(code.labels)))
+    return LabelledImages(images, code.labels.to(images.device), len(code.counts))
 
 
 def _origin(name: str) -> Origin:

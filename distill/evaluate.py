@@ -4,6 +4,7 @@ The presets of the literature are configurations of :class:`Evaluation`; the las
 counts, never the best one on the test part.
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from distill.images import LabelledImages
 from distill.networks import Architecture, Network, fresh
 from distill.rng import derive
 from distill.training import Additions, Recipe, score, train
+
+logger = logging.getLogger(__name__)
 
 LOOKED_AT = 2000  # images that a network in training is scored on
 BETWEEN_LOOKS = 10  # optimiser steps
@@ -82,7 +85,15 @@ class Evaluation:
             rng = derive(seed, "evaluation network", index)
             network = fresh(architecture, small.image_shape, small.num_classes, rng)
             network.to(small.images.device)
-            train(network, small, recipe, derive(seed, "evaluation training", index))
+            loss = train(network, small, recipe, derive(seed, "evaluation training", index))
+            if not math.isfinite(loss):
+                logger.warning(
+                    "the loss of evaluated network %d must stay finite, got %s with a step size of "
+                    "%g; its accuracy says nothing: lower evaluation.recipe.learning_rate",
+                    index,
+                    loss,
+                    recipe.learning_rate,
+                )
             yield score(network, test)[0]
 
 

@@ -44,7 +44,6 @@ from pathlib import Path
 from typing import final
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -53,6 +52,7 @@ from distill.checks import positive, whole
 from distill.images import LabelledImages
 from distill.networks import Halve
 from distill.rng import global_stream
+from distill.tensor_file import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -197,15 +197,18 @@ def load_generator(
     are: both must be those of the images that are wanted.
 
     Raises:
-        ValueError: If the file is of another generator, image shape or number of classes.
+        ValueError: If the file isn't there, or is of another generator, image shape or number of
+            classes, or a weight is not finite.
     """
-    with safe_open(path, "pt") as file:
-        metadata: dict[str, str] = file.metadata() or {}
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = read_tensors("generator path", path)
+    weights = {name: value.float() for name, value in tensors.items()}
     for name, value in _facts(generator, image_shape, num_classes).items():
         found = json.loads(metadata.get(name, "null"))
         if found != value:
-            raise ValueError(f"generator {name} must be {value}, got {found} in {path}")
+            raise ValueError(
+                f"generator {name} must be {value}, got {found} in {path}; "
+                "name another file, or none to fit one"
+            )
     _check_shapes(path, weights, _layers(generator, image_shape, num_classes, "meta"))
     return weights
 
@@ -227,7 +230,12 @@ def _check_shapes(path: Path, weights: Weights, layers: nn.ModuleDict) -> None:
         if found != needed.get(name):
             raise ValueError(
                 f"generator weights {name} must have shape {needed.get(name)}, "
-                f"got {found} in {path}"
+                f"got {found} in {path}; name another file, or none to fit one"
+            )
+        if not weights[name].isfinite().all():
+            raise ValueError(
+                f"generator weights {name} must be finite, got NaN or infinity in {path}; "
+                "name another file, or none to fit one"
             )
 
 

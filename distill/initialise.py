@@ -24,7 +24,8 @@ def first_code(
         label: Numbers of the label of one image, which count as well; 0: a hard label.
 
     Raises:
-        ValueError: If the numbers don't pay for a row of every class.
+        ValueError: If the numbers don't pay for a row of every class, or decoders put out
+            something else than such images.
     """
     decoding = parameterisation.decoding(task.real, task.seed)
     paying = Code(parameterisation, decoding, task.counts, task.real.image_shape)
@@ -33,7 +34,18 @@ def first_code(
     small = condense(start, Task(task.real, counts, task.normalisation, task.seed))
     code = parameterisation.encode(decoding, _repeated(small.data, counts, rows), task.seed)
     parameterisation.source.project_(code.parameters, task.normalisation)
+    _check_output(code)
     return code, small.origin
+
+
+@torch.no_grad()
+def _check_output(code: Code) -> None:
+    made = tuple(code.decode(torch.arange(1)).shape[1:])
+    if made != tuple(code.image_shape):
+        raise ValueError(
+            f"parameterisation must decode to images of shape {tuple(code.image_shape)}, got "
+            f"{made}; change its last decoder, or take parameterisation=pixels"
+        )
 
 
 def _repeated(images: LabelledImages, counts: Tensor, wanted: Tensor) -> LabelledImages:

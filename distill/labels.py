@@ -1,16 +1,14 @@
 r"""What a synthetic image is called: its class for good, or a distribution that is learned.
 
 Learned labels are :math:`C` numbers an image. They start from the centred one-hot label
-:math:`(e_c - 1/C) / \sqrt{C / 10}` (FRePo), or are the logits of a distribution (DATM).
+:math:`(e_c - 1/C) / \sqrt{C / 10}` (FRePo), or are the logits of a distribution.
 
 References:
     | Dataset Distillation using Neural Feature Regression (Zhou et al., NeurIPS 2022)
     | https://arxiv.org/abs/2206.00719
-    | Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching
-    | (Guo et al., ICLR 2024), https://arxiv.org/abs/2310.05773
 
-Differences from the papers: distributions start from one confidence in the image's class;
-DATM's start from what its experts answer on the start images.
+Differences from the paper: none. Distributions start here from one confidence in the image's
+class; those of DATM, from what experts answer, are in expert_labels.py.
 """
 
 import math
@@ -22,13 +20,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from distill.images import LabelledImages
+from distill.real import RealData
+
 
 class Labels(ABC):
     """How labels are kept. Subclasses are final frozen dataclasses."""
 
     @abstractmethod
-    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:
-        """Returns the numbers to start from, ``(N, num_classes)``, or None for hard labels."""
+    def eligible(self, real: RealData) -> LabelledImages:
+        """Returns the real images that a set may start from, some of every class."""
+
+    @abstractmethod
+    def begin(self, start: LabelledImages, real: RealData) -> Tensor | None:
+        """Returns the numbers to start from, ``(N, num_classes)``, or None for hard labels.
+
+        Args:
+            start: The images that the set starts from, normalised, with their classes.
+            real: The real images.
+        """
 
     @abstractmethod
     def numbers(self, num_classes: int) -> int:
@@ -44,7 +54,11 @@ class Labels(ABC):
 class HardLabels(Labels):
     """Every image keeps its class."""
 
-    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:  # noqa: ARG002
+    def eligible(self, real: RealData) -> LabelledImages:
+        """Returns all of them."""
+        return real.data
+
+    def begin(self, start: LabelledImages, real: RealData) -> Tensor | None:  # noqa: ARG002
         """Returns None."""
         return None
 
@@ -62,9 +76,13 @@ class HardLabels(Labels):
 class LearnedLabels(Labels):
     """Free numbers for a squared loss, from the centred one-hot label."""
 
-    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:
+    def eligible(self, real: RealData) -> LabelledImages:
+        """Returns all of them."""
+        return real.data
+
+    def begin(self, start: LabelledImages, real: RealData) -> Tensor | None:  # noqa: ARG002
         """Returns the centred one-hot labels."""
-        return centred(labels, num_classes)
+        return centred(start.labels, start.num_classes)
 
     def numbers(self, num_classes: int) -> int:
         """Returns one a class."""
@@ -90,11 +108,15 @@ class SoftLabels(Labels):
         if not 0 < self.confidence < 1:
             raise ValueError(f"labels.confidence must be in (0, 1), got {self.confidence}")
 
-    def begin(self, labels: Tensor, num_classes: int) -> Tensor | None:
+    def eligible(self, real: RealData) -> LabelledImages:
+        """Returns all of them."""
+        return real.data
+
+    def begin(self, start: LabelledImages, real: RealData) -> Tensor | None:  # noqa: ARG002
         """Returns logits that give each class its confidence."""
-        rest = max(num_classes - 1, 1)
+        rest = max(start.num_classes - 1, 1)
         gap = torch.tensor(self.confidence * rest / (1 - self.confidence)).log()
-        return F.one_hot(labels, num_classes).float() * gap
+        return F.one_hot(start.labels, start.num_classes).float() * gap
 
     def numbers(self, num_classes: int) -> int:
         """Returns one a class."""

@@ -43,6 +43,11 @@ class Learned:
         return len(self.classes)
 
     @property
+    def branches(self) -> int:
+        """B, the images that are made of one row: image n is made of row n // B."""
+        return self.code.parameterisation.branches
+
+    @property
     def rates(self) -> tuple[float, ...]:
         """The learned step sizes of a network that trains on the set; empty, if none are."""
         return tuple(self.others[RATES].exp().tolist()) if RATES in self.others else ()

@@ -108,8 +108,9 @@ class ConvNet(Architecture):
         height, width = height + 2 * padding - 2, width + 2 * padding - 2
         if min(height, width) < 2**self.depth:
             raise ValueError(
-                f"network.depth must be <= {min(height, width).bit_length() - 1} for images of "
-                f"{image_shape[1]}x{image_shape[2]}, got {self.depth}"
+                f"convnet depth must be <= {min(height, width).bit_length() - 1} for images of "
+                f"{image_shape[1]}x{image_shape[2]}, got {self.depth}; lower network.depth, or "
+                "distiller.depth, or take the MLP"
             )
         blocks: list[nn.Module] = []
         for block in range(self.depth):

@@ -14,6 +14,7 @@ the teacher answers once, for the stored image, where the paper's teacher travel
 set and labels every augmented view in training.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
@@ -66,10 +67,19 @@ class RealisticCrops(Condenser):
         return True
 
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
-        """Yields the one step."""
+        """Yields the one step.
+
+        Raises:
+            FloatingPointError: If the teacher diverges.
+        """
         real = RealData(task)
         teacher = real.fresh(self.teacher, "teacher")
-        train(teacher, task.real, self.recipe, derive(task.seed, "teacher training"))
+        loss = train(teacher, task.real, self.recipe, derive(task.seed, "teacher training"))
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the teacher's loss must stay finite, got {loss}; lower "
+                f"method.recipe.learning_rate, now {self.recipe.learning_rate}"
+            )
         kept = [
             self._kept(teacher, task.real.of_class(label), label, task) for label in task.classes
         ]

@@ -1,7 +1,8 @@
 """The real images that an objective may look at, class by class."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, cast, final
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from distill.condenser import Task
 from distill.images import LabelledImages
 from distill.networks import Architecture, Network, fresh
 from distill.rng import derive
+
+T = TypeVar("T")
 
 
 @final
@@ -53,6 +56,12 @@ class RealData:
         self.normalisation = task.normalisation
         self._real = task.real
         self._rows = [(task.real.labels == label).nonzero().flatten() for label in task.classes]
+        self._made = list[tuple[object, object]]()
+
+    @property
+    def data(self) -> LabelledImages:
+        """All images, of classes outside the task too."""
+        return self._real
 
     @property
     def device(self) -> torch.device:
@@ -76,6 +85,18 @@ class RealData:
         """Returns real images of the task's classes, drawn without replacement, at most all."""
         rows = torch.cat(self._rows)
         return self._real.rows(rows[torch.randperm(len(rows), generator=rng)[:count]])
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """Returns what was made for an equal ``key``, and makes it at the first time.
+
+        So whoever looks at these images can share what it takes long to learn from them.
+        """
+        for known, made in self._made:
+            if known == key:
+                return cast(T, made)
+        made = make()
+        self._made.append((key, made))
+        return made
 
     def fresh(self, architecture: Architecture, *names: str | int) -> Network:
         """Returns a new network for these images, of the random stream that ``names`` describe."""

@@ -16,8 +16,8 @@ from experiments.scenarios.base import Folder
 class Checkpoints:
     """Saves states one step late: early and seldom at first, then at even intervals.
 
-    The first step's state is one of them, and each comes when twice the time has passed as at
-    the one before, until that would be longer than ``seconds``. So a run that diverges at once
+    The first two are the start and what the first step left; each later one comes when twice
+    the time has passed as at the one before, or ``seconds`` more. So a run that diverges at once
     leaves a good state as well.
     """
 
@@ -33,8 +33,9 @@ class Checkpoints:
             step: What has been done. Nothing comes after the last step, whose state is saved.
             beside: What to save beside ``state``.
         """
-        if self.waiting is not None:
-            self.folder.save_checkpoint(self.waiting)
+        good = {"state": step.start, **beside} if step.start is not None else self.waiting
+        if good is not None:
+            self.folder.save_checkpoint(good)
             self.waiting = None
         now = time.perf_counter()
         if step.done == step.total:

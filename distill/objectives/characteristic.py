@@ -14,8 +14,7 @@ References:
     | (Wang et al., CVPR 2025), https://arxiv.org/abs/2502.20653
 
 Differences from the paper: frequencies are drawn, not sought by an adversarial network (the
-released configurations switch that off, too); no cross-entropy term calibrates the images;
-networks are fresh by default, where the paper's lie between fresh and trained ones.
+released configurations switch that off, too); no cross-entropy term calibrates the images.
 """
 
 from dataclasses import dataclass

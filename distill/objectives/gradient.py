@@ -22,8 +22,10 @@ References:
 
 Differences from the papers: biases and the affine numbers of normalisation are left out of
 the cosine, as in DC's released code, where they add nothing. IDC updates the set after each
-class; here, as in DC, once for all of them. IDC's own augmentation and its CutMix are left
-out: DSA's takes their place.
+class; here, as in DC, once for all of them, which is the same to a set whose classes share
+nothing, but for the momentum. IDC applies every family of its augmentation to an image, here
+DSA's takes its place, one family at a time; and it keeps the momentum of its network between
+two steps of the set, which starts again here.
 """
 
 from collections.abc import Callable, Mapping

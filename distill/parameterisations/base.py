@@ -13,6 +13,7 @@ References:
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, final
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from distill.images import LabelledImages, Normalisation
 from distill.rng import derive, subseed
+
+MOST = 10**6  # images per class: what more would need is not looked for
 
 Parameters = Mapping[str, Tensor]
 Shape = tuple[int, ...]
@@ -182,16 +185,34 @@ class Parameterisation:
         Raises:
             ValueError: If they don't pay for a row of every class.
         """
-        whole = int(code.counts.sum()) * (math.prod(code.image_shape) + label)
-        budget = Budget(whole - code.numbers, code.counts, label * self.branches)
-        rows = self.source.rows(budget, self.shapes(code.image_shape)[0])
+        rows = self._paid(code, code.counts, label)
         if (rows[code.counts > 0] < 1).any():
+            got = int(code.counts[code.counts > 0].min())
+            numbers = self._numbers(code, code.counts, label)
             raise ValueError(
-                f"ipc must be larger for this parameterisation: the images would take {whole} "
-                f"numbers, of which decoders take {code.numbers} and the rest doesn't pay for a "
-                "row a class"
+                f"ipc must be >= {self._least(code, label)} for this parameterisation, got {got}: "
+                f"of {numbers} numbers ({4 * numbers} bytes of float32) decoders take "
+                f"{code.numbers}, and the rest doesn't pay for a row a class; raise ipc, or take "
+                "parameterisation=pixels"
             )
         return rows
+
+    def _least(self, code: "Code", label: int) -> int:
+        """Returns the fewest pixel images a class that pay for a row of each."""
+        wanted = code.counts > 0
+
+        def pays(ipc: int) -> bool:
+            return bool((self._paid(code, wanted * ipc, label)[wanted] > 0).all())
+
+        return 1 + bisect_left(range(1, MOST), True, key=pays)
+
+    def _paid(self, code: "Code", counts: Tensor, label: int) -> Tensor:
+        numbers = self._numbers(code, counts, label) - code.numbers
+        budget = Budget(numbers, counts, label * self.branches)
+        return self.source.rows(budget, self.shapes(code.image_shape)[0])
+
+    def _numbers(self, code: "Code", counts: Tensor, label: int) -> int:
+        return int(counts.sum()) * (math.prod(code.image_shape) + label)
 
     def encode(self, decoding: Parameters, first: LabelledImages, seed: int) -> "Code":
         """Returns the code that decodes to nearly ``first``, one image for each row.

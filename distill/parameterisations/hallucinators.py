@@ -16,8 +16,8 @@ Differences from the paper: every row meets every hallucinator when the set is d
 released code draws one a batch); the numbers of the hallucinators are paid for by the set,
 so it holds fewer rows. A hallucinator starts as the identity plus noise. Its convolutions
 have no biases, as in the equation; the released code's have, of which :math:`t_h` contains
-the first: 5,562 numbers instead of 5,568 for three channels of 32x32. HaBa's adversarial
-extractor and its losses, which keep the branches apart, are left out.
+the first: 5,562 numbers instead of 5,568 for three channels of 32x32. What keeps the branches
+apart is not theirs: objectives/adversary.py.
 """
 
 from dataclasses import dataclass

@@ -43,8 +43,13 @@ class LowRank(Source):
         return False
 
     def rows(self, budget: Budget, shape: Shape) -> Tensor:
-        """Returns the rows that the budget pays for."""
+        """Returns the rows that the budget pays for.
+
+        Raises:
+            ValueError: If the rank exceeds a side.
+        """
         channels, height, width = shape
+        self._check_rank(shape)
         return budget.pays(channels * self.rank * (height + width))
 
     def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
@@ -53,17 +58,21 @@ class LowRank(Source):
         Raises:
             ValueError: If the rank exceeds a side.
         """
-        if self.rank > min(first.shape[2:]):
-            raise ValueError(
-                f"parameterisation.source.rank must be <= {min(first.shape[2:])} for rows of "
-                f"{first.shape[2]}x{first.shape[3]}, got {self.rank}"
-            )
+        self._check_rank(first.shape[1:])
         left, values, right = torch.linalg.svd(first, full_matrices=False)
         root = values[..., : self.rank].sqrt()
         return {
             "left": left[..., : self.rank] * root.unsqueeze(-2),
             "right": right[..., : self.rank, :] * root.unsqueeze(-1),
         }
+
+    def _check_rank(self, shape: Shape) -> None:
+        _, height, width = shape
+        if self.rank > min(height, width):
+            raise ValueError(
+                f"parameterisation.source.rank must be <= {min(height, width)} for rows of "
+                f"{height}x{width}, got {self.rank}"
+            )
 
     def recall(self, parameters: Parameters, index: Tensor) -> Tensor:
         """Returns the products at ``index``."""

@@ -9,6 +9,7 @@ import torch
 
 from distill.networks import Architecture
 from distill.training import Recipe, score
+from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.distillation import shown_beside
 from fedcl import metrics
@@ -40,8 +41,9 @@ class Continual(Scenario):
     seed: int
 
     def prepare(self, device: str) -> Run:  # noqa: ARG002
-        """Loads the data, divides the classes, and makes the learner."""
+        """Loads the data, checks that every network takes it, and makes the learner."""
         data = self.dataset.load(self.seed)
+        check_networks(self, data.train)
         setting = Setting(
             train=data.normalised(data.train),
             test=data.normalised(data.test),

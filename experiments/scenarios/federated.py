@@ -9,6 +9,7 @@ import torch
 from distill.checks import whole
 from distill.networks import Architecture
 from distill.rng import derive
+from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.distillation import shown_beside
 from fedcl.datasets import Dataset, DatasetSource
@@ -50,8 +51,9 @@ class Federated(Scenario):
         Rules(self.participation, self.min_completion)
 
     def prepare(self, device: str) -> Run:  # noqa: ARG002
-        """Loads the data, divides it, and builds one network to check that it fits."""
+        """Loads the data, checks that every network takes it, and divides it."""
         data = self.dataset.load(self.seed)
+        check_networks(self, data.train)
         rng = derive(self.seed, "partition")
         train = data.normalised(data.train)
         parts = self.partition.split(train.labels, train.num_classes, self.clients, rng)
@@ -63,7 +65,6 @@ class Federated(Scenario):
             num_classes=train.num_classes,
             seed=self.seed,
         )
-        world.first_network()
         return FederatedRun(self, data, world)
 
 

@@ -9,6 +9,7 @@ from distill.images import LabelledImages, stored_bytes
 from distill.networks import Architecture
 from distill.rng import derive
 from distill.training import score
+from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.continual import stream_metrics
 from experiments.scenarios.distillation import shown_beside
@@ -56,8 +57,9 @@ class FederatedContinual(Scenario):
         Rules(self.participation, self.min_completion)
 
     def prepare(self, device: str) -> Run:  # noqa: ARG002
-        """Loads the data, divides it by experience and client, and checks the memory."""
+        """Loads the data, checks networks and memory, and divides it by experience and client."""
         data = self.dataset.load(self.seed)
+        check_networks(self, data.train)
         train = data.normalised(data.train)
         classes = self.stream.split(train.num_classes, self.seed)
         parts = [self._divided(train, index, group) for index, group in enumerate(classes)]
@@ -69,7 +71,6 @@ class FederatedContinual(Scenario):
             num_classes=train.num_classes,
             seed=self.seed,
         )
-        world.first_network()
         _, budget = self.federated_continual.memories(self.clients)
         if budget is not None:
             budget.capacity(train.image_shape, train.num_classes)

@@ -541,6 +541,80 @@ def test_a_step_too_large_stops_the_run_once_the_loss_overflows():
         condense(replace(method, optimiser=SGD(1e30, 0.5)), task_of([1, 1]))
 
 
+@final
+@dataclass(frozen=True)
+class Told(Objective):
+    """Says what losses it is told to, and pulls by what it is told to."""
+
+    losses: tuple[float, ...]
+    slope: float = 0.0
+
+    def check(self, labels: Labels, rate: float | None) -> None:
+        pass
+
+    def begin(self, real: RealData, state: State) -> Pulling:
+        return Telling(self)
+
+
+class Telling(Pulling):
+    def __init__(self, told: Told) -> None:
+        self.told = told
+
+    def step(self, index: int, small: Learned) -> float:
+        rows = torch.arange(len(small))
+        small.pull(rows, torch.full_like(small.images(rows), self.told.slope))
+        return self.told.losses[index]
+
+    def state(self) -> State:
+        return {}
+
+
+def test_a_loss_beyond_the_bound_stops_the_run():
+    method = replace(DM, objective=Told((3.0, 4.0, 9.0, 41.0, 1.0)), loss_bound=4.0)
+    steps, seen = method.steps(task_of([1, 1])), list[int]()
+    message = r"within 4 times the largest of its first 10 \(9\), got 41 at step 4; lower optimiser"
+    with pytest.raises(FloatingPointError, match=message):
+        seen.extend(step.done for step in steps)
+    assert seen == [1, 2, 3]
+
+
+def test_a_resumed_run_knows_its_first_losses():
+    # 41 is far above 1, which is what step 4 would be measured by without them.
+    method, task = (
+        replace(DM, objective=Told((9.0, 9.0, 9.0, 41.0, 1.0)), loss_bound=5.0),
+        task_of([1]),
+    )
+    states = {step.done: through_a_file(step.state()) for step in method.steps(task)}
+    assert [step.done for step in method.steps(task, states[3])] == [4, 5]
+    with pytest.raises(FloatingPointError, match="got 41 at step 4"):
+        list(replace(method, loss_bound=4.0).steps(task, states[3]))
+
+
+def test_numbers_that_are_not_finite_never_leave_a_step():
+    # The loss is finite, and so would the next one be; only the images are gone.
+    method = replace(DM, objective=Told((1.0, 1.0), float("nan")), iterations=2)
+    message = (
+        r"^the set's pixels must stay finite, got NaN or infinity from step 1; lower optimiser"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        condense(method, task_of([1, 1]))
+
+
+def test_a_bound_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"^method\.loss_bound must be >= 1, got 0\.5$"):
+        replace(DM, loss_bound=0.5)
+
+
+def test_the_first_step_has_the_start_to_begin_again_from():
+    task = task_of([2, 1])
+    starts = [step.start for step in DM.steps(task)]
+    assert starts[0]["done"] == 0
+    assert starts[1:] == [None] * 4
+    again = list(DM.steps(task, through_a_file(starts[0])))
+    assert [(step.done, step.start) for step in again] == [(n, None) for n in (1, 2, 3, 4, 5)]
+    assert torch.equal(again[-1].result().data.images, images_of(DM, task))
+
+
 def test_the_objective_goes_on_from_its_state():
     # Sum refuses a step that it did not count.
     task, method = task_of([2, 1]), replace(DM, objective=Sum())

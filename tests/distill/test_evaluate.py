@@ -145,6 +145,15 @@ def test_classes_without_an_image_keep_their_logits():
     assert kept.networks[0].classifier.out_features == 5
 
 
+@pytest.mark.parametrize(("step", "said"), [(1e30, 2), (0.01, 0)])
+def test_a_network_that_diverges_is_told(step, said, caplog):
+    recipe = replace(RECIPE, learning_rate=step, epochs=3)
+    accuracies(Evaluation(recipe, 2), MLP(4, 1))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == said
+    assert all("must stay finite, got nan with a step size of 1e+30" in text for text in warnings)
+
+
 def test_no_network_is_refused():
     with pytest.raises(ValueError, match=r"^evaluation\.networks must be >= 1, got 0$"):
         Evaluation(RECIPE, 0)

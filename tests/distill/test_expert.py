@@ -21,12 +21,16 @@ EXPERTS = Experts(ConvNet(3, 1), 2, 3, RECIPE, None)
 
 
 @pytest.fixture
-def real(rng) -> RealData:
+def task(rng) -> Task:
     images = torch.randn(12, 1, 8, 8, generator=rng)
     labels = torch.arange(3).repeat_interleave(4)
-    task = Task(
+    return Task(
         LabelledImages(images, labels, 3), torch.tensor([1, 1, 1]), Normalisation([0.5], [0.25]), 0
     )
+
+
+@pytest.fixture
+def real(task) -> RealData:
     return RealData(task)
 
 
@@ -38,11 +42,17 @@ def test_points_of_a_trajectory_differ_from_each_other(real):
     assert len({kernel.data_ptr() for kernel in kernels}) == 4
 
 
-def test_an_expert_depends_on_its_number_alone(real):
-    first, second = EXPERTS.begin(real, {}), EXPERTS.begin(real, {})
+def test_an_expert_depends_on_its_number_alone(task):
+    first, second = (EXPERTS.begin(RealData(task), {}) for _ in range(2))
     first.trajectory(0)
     torch.default_generator.manual_seed(5)
     torch.testing.assert_close(first.trajectory(1), second.trajectory(1), rtol=0, atol=0)
+
+
+def test_whoever_asks_for_equal_experts_gets_the_same(real):
+    buffer = EXPERTS.begin(real, {})
+    assert replace(EXPERTS).begin(real, {}) is buffer
+    assert replace(EXPERTS, count=1).begin(real, {}) is not buffer
 
 
 def test_trained_experts_come_back_from_the_state(real):

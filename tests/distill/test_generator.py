@@ -216,7 +216,10 @@ def test_how_it_was_fitted_does_not_matter_when_read(saved):
     ],
 )
 def test_a_file_of_another_generator_is_refused(saved, generator, shape, classes, message):
-    with pytest.raises(ValueError, match=f"^generator {message} in .*safetensors$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^generator {message} in .*safetensors; name another file, or none to fit one$",
+    ):
         load_generator(saved[0], generator, shape, classes)
 
 
@@ -238,7 +241,8 @@ def test_a_file_with_other_weights_is_refused(saved, name, value, message):
     weights = {**load_file(path), name: value}
     rewritten(path, {key: kept for key, kept in weights.items() if kept is not None})
     with pytest.raises(
-        ValueError, match=f"^generator weights {name} must have shape {message} in "
+        ValueError,
+        match=f"^generator weights {name} must have shape {message} in .*; name another file",
     ):
         load_generator(path, SMALL, (3, 9, 12), 4)
 
@@ -247,3 +251,20 @@ def test_a_file_without_metadata_is_refused(saved, tmp_path):
     save_file(load_file(saved[0]), tmp_path / "bare.safetensors")
     with pytest.raises(ValueError, match="generator latent must be 3, got None in"):
         load_generator(tmp_path / "bare.safetensors", SMALL, (3, 9, 12), 4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_whose_weights_are_not_finite_is_refused(saved, value):
+    path, _ = saved
+    rewritten(path, load_file(path) | {"generator.3.bias": torch.tensor([0.0, value, 0.0])})
+    with pytest.raises(
+        ValueError, match=r"^generator weights generator\.3\.bias must be finite, got"
+    ):
+        load_generator(path, SMALL, (3, 9, 12), 4)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^generator path must name a file that is there, got .*/g$"
+    ):
+        load_generator(tmp_path / "g", SMALL, (3, 9, 12), 4)

@@ -1,5 +1,8 @@
 """Distilling starts from encoded images of a condenser, as many as the numbers pay for."""
 
+from dataclasses import dataclass
+from typing import final
+
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from distill.condenser import Condenser, Task, condense
 from distill.coresets import Herding, KMeans, Noise, Random
 from distill.images import LabelledImages, Normalisation
 from distill.initialise import first_code
-from distill.parameterisations.base import Code, Parameterisation
+from distill.parameterisations.base import Code, Decoder, Parameterisation
 from distill.parameterisations.hallucinators import Hallucinators
 from distill.parameterisations.linear_bases import LinearBases
 from distill.parameterisations.low_rank import LowRank
@@ -130,5 +133,39 @@ def test_sources_draw_from_the_tasks_seed():
 
 
 def test_a_task_that_does_not_pay_for_a_row_a_class_is_refused():
-    with pytest.raises(ValueError, match="ipc must be larger for this parameterisation"):
+    with pytest.raises(ValueError, match="ipc must be >= 3 for this parameterisation, got 1"):
         begun(task_of([1, 1], [5, 5]), chain=[Hallucinators(2, 1)])
+
+
+@final
+@dataclass(frozen=True)
+class Doubled(Decoder):
+    """Puts out rows twice as wide as they should be."""
+
+    @property
+    def branches(self) -> int:
+        return 1
+
+    @property
+    def learned(self) -> bool:
+        return True
+
+    def row_shape(self, shape):
+        return shape
+
+    def begin(self, real, shape, seed):
+        return {}
+
+    def encode(self, parameters, images, labels):
+        return images
+
+    def decode(self, parameters, rows, wanted):
+        return torch.cat([rows, rows], 3)
+
+
+def test_decoders_that_do_not_put_out_the_images_are_refused():
+    message = (
+        r"^parameterisation must decode to images of shape \(1, 8, 8\), got \(1, 8, 16\); change"
+    )
+    with pytest.raises(ValueError, match=message):
+        begun(task_of([1, 1], [5, 5]), chain=[Doubled()])

@@ -35,10 +35,11 @@ def real(rng) -> RealData:
 
 def small_set(rng, labels=None) -> Learned:
     pixels = torch.randn(5, 1, 8, 8, generator=rng)
-    code = Code(
-        Parameterisation(Pixels(False)), {"pixels": pixels}, torch.tensor([2, 1, 2]), (1, 8, 8)
-    )
-    others = {} if labels is None else {LABELS: labels.begin(code.labels, 3)}
+    counts = torch.tensor([2, 1, 2])
+    code = Code(Parameterisation(Pixels(False)), {"pixels": pixels}, counts, (1, 8, 8))
+    start = LabelledImages(pixels, code.labels, 3)
+    task = Task(start, counts, Normalisation([0.5], [0.25]), 0)
+    others = {} if labels is None else {LABELS: labels.begin(start, RealData(task))}
     return Learned(code, labels or HardLabels(), others)
 
 

@@ -4,14 +4,35 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from distill.labels import HardLabels, LearnedLabels, SoftLabels, centred
+from distill.condenser import Task
+from distill.images import LabelledImages, Normalisation
+from distill.labels import HardLabels, Labels, LearnedLabels, SoftLabels, centred
+from distill.real import RealData
 
 CLASSES = torch.tensor([2, 0])
 
 
+def of_classes(classes: Tensor, num_classes: int) -> LabelledImages:
+    return LabelledImages(torch.zeros(len(classes), 1, 8, 8), classes, num_classes)
+
+
+def began(labels: Labels, classes: Tensor, num_classes: int) -> Tensor | None:
+    """The first numbers of a set that starts from all real images."""
+    start = of_classes(classes, num_classes)
+    return labels.begin(start, RealData(Task(start, start.counts, Normalisation([0.5], [0.25]), 0)))
+
+
 def test_hard_labels_have_no_numbers():
-    assert HardLabels().begin(CLASSES, 3) is None
+    assert began(HardLabels(), CLASSES, 3) is None
+
+
+@pytest.mark.parametrize("labels", [HardLabels(), LearnedLabels(), SoftLabels(0.9)])
+def test_labels_that_ask_nobody_start_from_any_real_image(labels):
+    real = of_classes(CLASSES, 3)
+    task = Task(real, torch.tensor([1, 0, 0]), Normalisation([0.5], [0.25]), 0)
+    assert labels.eligible(RealData(task)) is real
 
 
 @pytest.mark.parametrize(
@@ -26,7 +47,7 @@ def test_centred_labels_are_those_of_frepo(num_classes, own, other):
     expected = torch.full((2, num_classes), other)
     expected[0, 2] = expected[1, 0] = own
     torch.testing.assert_close(centred(CLASSES, num_classes), expected)
-    torch.testing.assert_close(LearnedLabels().begin(CLASSES, num_classes), expected)
+    torch.testing.assert_close(began(LearnedLabels(), CLASSES, num_classes), expected)
 
 
 def test_centred_labels_have_mean_zero():
@@ -48,14 +69,14 @@ def test_the_class_starts_with_its_confidence_and_the_others_share_the_rest(
     labels = SoftLabels(confidence)
     expected = torch.full((2, num_classes), (1 - confidence) / (num_classes - 1))
     expected[0, 1] = expected[1, 0] = confidence
-    numbers = labels.begin(classes, num_classes)
+    numbers = began(labels, classes, num_classes)
     assert numbers.dtype == torch.float32
     torch.testing.assert_close(labels.read(numbers), expected)
 
 
 def test_the_only_class_is_certain():
     labels = SoftLabels(0.9)
-    assert labels.read(labels.begin(torch.tensor([0, 0]), 1)).tolist() == [[1.0], [1.0]]
+    assert labels.read(began(labels, torch.tensor([0, 0]), 1)).tolist() == [[1.0], [1.0]]
 
 
 def test_logits_are_read_as_a_distribution():

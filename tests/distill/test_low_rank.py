@@ -100,6 +100,11 @@ def test_a_rank_above_a_side_is_refused(rows):
         begun(rows, 6)
 
 
+def test_a_rank_above_a_side_is_refused_before_anything_is_paid():
+    with pytest.raises(ValueError, match=r"rank must be <= 5 for rows of 5x7, got 6$"):
+        LowRank(6).rows(Budget(1, torch.tensor([1]), 0), (3, 5, 7))
+
+
 def test_a_rank_below_one_is_refused():
     with pytest.raises(ValueError, match=r"^parameterisation\.source\.rank must be >= 1, got 0$"):
         LowRank(0)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from distill.around_given import AroundGiven
 from distill.augment import Augmentation
 from distill.condenser import Condenser, Task, condense
 from distill.coresets import Random
 from distill.engine import Distillation
+from distill.expert import Experts
 from distill.images import LabelledImages, Normalisation
 from distill.labels import HardLabels, LearnedLabels
 from distill.learned import LABELS, Learned
@@ -30,8 +32,10 @@ from distill.objectives.matching import Matching
 from distill.optimisers import SGD
 from distill.parameterisations.base import Code, Parameterisation
 from distill.parameterisations.pixels import Pixels
+from distill.pullback import weights_of
 from distill.real import RealData
 from distill.rng import derive
+from distill.snapshots import Snapshots
 from distill.training import Recipe, train
 
 SHAPE = (1, 8, 8)
@@ -42,7 +46,9 @@ ON_SET = TrainedOnSynthetic(NET, 3, RECIPE)
 ON_REAL = TrainedOnReal(NET, 3, RECIPE, 5)
 POOL = Pool(NET, 3, 2, 0.01, 2)
 LONE = replace(POOL, size=1, most=50)
-SOURCES = [Fresh(NET, 2), ON_SET, ON_REAL, POOL]
+BETWEEN = Snapshots(Experts(NET, 2, 2, RECIPE, None), 2, True)
+AROUND = AroundGiven(NET, weights_of(fresh(NET, SHAPE, 2, derive(5))), 1.0, 2)
+SOURCES = [Fresh(NET, 2), ON_SET, ON_REAL, POOL, BETWEEN, AROUND]
 
 
 def task_of(counts: list[int], seed: int = 0) -> Task:
@@ -57,7 +63,8 @@ def task_of(counts: list[int], seed: int = 0) -> Task:
 def set_of(task: Task, labels=None) -> Learned:
     images = torch.randn(len(task.labels), *SHAPE, generator=torch.Generator().manual_seed(98))
     code = Code(Parameterisation(Pixels(False)), {"pixels": images}, task.counts, SHAPE)
-    numbers = None if labels is None else labels.begin(task.labels, len(task.counts))
+    start = LabelledImages(images, task.labels, len(task.counts))
+    numbers = None if labels is None else labels.begin(start, RealData(task))
     return Learned(code, labels or HardLabels(), {} if numbers is None else {LABELS: numbers})
 
 

@@ -93,7 +93,10 @@ def test_features_of_an_image_do_not_depend_on_the_rest_of_the_batch(rng):
 def test_images_too_small_are_refused_with_the_depth_that_fits(shape, deepest):
     ConvNet(2, deepest).build(shape, 3)
     size = rf"{shape[1]}x{shape[2]}"
-    message = rf"^network\.depth must be <= {deepest} for images of {size}, got {deepest + 1}$"
+    message = (
+        rf"^convnet depth must be <= {deepest} for images of {size}, got {deepest + 1}; "
+        r"lower network\.depth, or distiller\.depth, or take the MLP$"
+    )
     with pytest.raises(ValueError, match=message):
         ConvNet(2, deepest + 1).build(shape, 3)
 

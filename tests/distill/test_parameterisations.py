@@ -272,27 +272,32 @@ def test_a_class_gets_rows_by_its_share_of_what_decoders_leave(rng, parameterisa
 
 
 @pytest.mark.parametrize(
-    ("parameterisation", "counts", "numbers", "taken"),
+    ("parameterisation", "counts", "numbers", "taken", "least"),
     [
-        # 180 of 128 numbers; then of 640, of which the class of one image gets 46 < 64
-        (Parameterisation(Pixels(False), [Hallucinators(2, 1)]), [1, 0, 1], 128, 180),
-        (Parameterisation(Pixels(False), [Hallucinators(2, 1)]), [9, 0, 1], 640, 180),
-        # the bases take 4 * 64 = 256
-        (Parameterisation(LinearBases(4, 8)), [2, 0, 2], 256, 0),
-        # 5 * (8 + 8) = 80 > 64 numbers a row
-        (Parameterisation(LowRank(5)), [1, 0, 0], 64, 0),
+        # 180 of 128 numbers; then of 640, of which the class of one image gets 46 < 64.
+        # Two classes of n images: 128 n - 180 >= 2 * 64 from n = 3 on.
+        (Parameterisation(Pixels(False), [Hallucinators(2, 1)]), [1, 0, 1], 128, 180, 3),
+        (Parameterisation(Pixels(False), [Hallucinators(2, 1)]), [9, 0, 1], 640, 180, 3),
+        # the bases take 4 * 64 = 256: 128 n - 256 >= 2 * 4 from n = 3 on
+        (Parameterisation(LinearBases(4, 8)), [2, 0, 2], 256, 0, 3),
+        # 5 * (8 + 8) = 80 > 64 numbers a row: 64 n >= 80 from n = 2 on
+        (Parameterisation(LowRank(5)), [1, 0, 0], 64, 0, 2),
     ],
     ids=str,
 )
 def test_images_that_do_not_pay_for_a_row_a_class_are_refused(
-    rng, parameterisation, counts, numbers, taken
+    rng, parameterisation, counts, numbers, taken, least
 ):
+    real, fewest = labelled([0], rng), min(count for count in counts if count)
     message = (
-        rf"^ipc must be larger for this parameterisation: the images would take {numbers} numbers, "
-        rf"of which decoders take {taken} and the rest doesn't pay for a row a class$"
+        rf"^ipc must be >= {least} for this parameterisation, got {fewest}: of {numbers} numbers "
+        rf"\({4 * numbers} bytes of float32\) decoders take {taken}, and the rest doesn't pay for "
+        r"a row a class; raise ipc, or take parameterisation=pixels$"
     )
     with pytest.raises(ValueError, match=message):
-        paid(parameterisation, labelled([0], rng), torch.tensor(counts))
+        paid(parameterisation, real, torch.tensor(counts))
+    enough = torch.tensor(counts).sign() * least
+    assert (paid(parameterisation, real, enough) > 0).equal(enough > 0)
 
 
 def test_decoders_that_were_given_are_not_paid_for(rng):

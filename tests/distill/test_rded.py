@@ -73,3 +73,12 @@ def test_of_several_crops_the_easiest_is_kept(task):
         return small.targets[torch.arange(5), small.labels].mean().item()
 
     assert sureness(8) > sureness(1)
+
+
+def test_a_teacher_that_diverges_is_refused(task):
+    wild = replace(CROPS, recipe=replace(RECIPE, learning_rate=1e30, epochs=3))
+    message = (
+        r"^the teacher's loss must stay finite, got nan; lower method\.recipe\.learning_rate, now"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        condense(wild, task)

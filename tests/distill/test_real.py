@@ -128,3 +128,20 @@ def test_a_batch_is_a_value():
     batch = ClassBatch(torch.zeros(1, 1, 8, 8), torch.tensor([0]), torch.tensor([1]))
     assert replace(batch, labels=torch.tensor([3])).targets.tolist() == [3]
     assert batch.targets.tolist() == [1]
+
+
+def test_all_images_are_those_of_every_class():
+    assert rows_of(data([0, 1, 1, 0]).data.images) == list(range(10))
+
+
+def test_what_takes_long_to_learn_is_made_once_for_equal_keys():
+    real, calls = data([1, 1, 1, 1]), []
+
+    def made(value: str) -> str:
+        calls.append(value)
+        return value
+
+    found = [real.once(key, lambda key=key: made(f"of {key}")) for key in ([1], [2], [1], [2])]
+    assert found == ["of [1]", "of [2]", "of [1]", "of [2]"]
+    assert calls == ["of [1]", "of [2]"]
+    assert data([1, 1, 1, 1]).once([1], lambda: "another") == "another"

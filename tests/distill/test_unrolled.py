@@ -86,7 +86,9 @@ def small_set(rng, labels=None, rates=()) -> Learned:
     code = Code(Parameterisation(Pixels(False)), {"pixels": pixels}, counts, (1, 8, 8))
     others = {RATES: torch.tensor(rates, dtype=torch.float64).log()} if rates else {}
     if labels is not None:
-        others[LABELS] = labels.begin(code.labels, 3).double()
+        start = LabelledImages(pixels, code.labels, 3)
+        task = Task(start, counts, HALF, 0)
+        others[LABELS] = labels.begin(start, RealData(task)).double()
     return Learned(code, labels or HardLabels(), others)
 
 

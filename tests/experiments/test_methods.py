@@ -107,6 +107,11 @@ def test_a_layerwise_objective_refuses_a_network_without_maps():
         distilled(["method=datadam", "distiller=mlp"])
 
 
+def test_an_adversary_refuses_a_parameterisation_with_nothing_to_compare():
+    with pytest.raises(ValueError, match="must make two or more images of a row"):
+        distilled(["method=haba", "parameterisation=tiles"])
+
+
 @pytest.mark.parametrize("method", known("method"))
 def test_every_preset_names_its_paper(method):
     text = (
@@ -117,7 +122,9 @@ def test_every_preset_names_its_paper(method):
     assert text.startswith(f"# {method}: ")
 
 
-@pytest.mark.parametrize("method", ["dsa", "cafe", "idc", "frepo", "mtt", "datm", "rtp", "dd"])
+@pytest.mark.parametrize(
+    "method", ["dsa", "cafe", "idc", "ncfm", "frepo", "mtt", "datm", "haba", "rtp", "dd"]
+)
 def test_a_resumed_run_ends_with_the_same_bytes(method):
     scenario = plan("distillation", [*toy([f"method={method}"]), "method.iterations=4"]).scenario
     data = scenario.dataset.load(0)

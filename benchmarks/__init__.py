@@ -1,0 +1,1 @@
+"""Timed comparisons, run by hand: one script each, their tables in README.md."""

@@ -1,0 +1,219 @@
+"""One step of trajectory matching, 30 inner steps: GeorgeCazenavette/mtt-distillation against ours.
+
+FashionMNIST, 10 images per class, all of them in every inner step, DSA, ConvNet-3; one expert,
+two epochs on 500 images, which both sides are given.
+
+    python -m benchmarks.mtt_step FOLDER [--width 32]
+
+At width 128 the released step keeps some 15 GB of graph. Peak memory is that of a process of
+its own for each side, which takes one step.
+
+Driven from outside: the loop of ``distill.py`` stands inside its ``main()``, among downloads,
+wandb and evaluation, so :func:`loss` calls what it calls (``get_network``, ``ReparamModule``,
+``DiffAugment``), in its order. ``utils.py`` imports kornia, for whitening alone: an empty module
+takes its place. The gradients are compared without augmentation, whose numbers the two sides
+draw differently.
+"""
+
+import resource
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from benchmarks.allocation import as_we_set_it
+from benchmarks.released import Implementation, plainly_strided, relative_difference, status
+from benchmarks.setting import Setting, compare, parser, setting
+from distill.expert import Trajectory
+from distill.learned import RATES
+from distill.objectives.trajectory import ExpertDistance
+from distill.objectives.unrolled import Unrolled
+from distill.real import RealData
+
+CODE = Implementation(
+    "GeorgeCazenavette/mtt-distillation", ("utils", "networks", "reparam_module"), ("kornia",)
+)
+INNER, RATE, SPAN = 30, 0.01, 2  # inner steps; their size at first; epochs of the expert
+WORDS = (
+    *("dataset=fashion_mnist", "dataset.train_images=2000", "method=mtt", "ipc=10"),
+    *(f"objective.inner_steps={INNER}", f"method.rate={RATE}", "objective.terminal.latest=0"),
+    *("experts.count=1", f"experts.epochs={SPAN}", "experts.images=500"),
+)
+PLAIN = "augmentation=none"
+DSA = "color_crop_cutout_flip_scale_rotate"  # distill.py's default
+SIDES = ("released", "ours")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Prints what a step takes on both sides; returns the exit status."""
+    takes = parser("one step of mtt at 30 inner steps", 3, folder=True)
+    takes.add_argument("--width", type=int, default=32, help="channels: 32, 64 or 128")
+    args = takes.parse_args(words)
+    return status(lambda: measure(args))
+
+
+def measure(args: Namespace) -> None:
+    """Prints peak memory, the timings and the difference of gradients."""
+    modules = CODE.load(args.folder)
+    torch.set_num_threads(args.threads)
+    words = [*WORDS, f"network.width={args.width}"]
+    ours = setting(words)
+    expert = trajectory(ours)
+    print(f"one step of: fedcl distill {' '.join(words)}")
+    for side in SIDES:
+        before, peak = in_its_own_process((side, args.folder, words, args.threads), expert)
+        print(f"{side:<10}peak {peak / 1e6:.0f} MB, of which {before / 1e6:.0f} before the step")
+    theirs = steps(Matching.like(modules, ours, expert, args.width))
+    print(compare(args, ("released", theirs), our_steps(ours, expert)))
+    plain = setting([*words, PLAIN])
+    by_images, by_rate = differences(Matching.like(modules, plain, expert, args.width), plain)
+    print(f"gradients {by_images:.1e} apart by images, {by_rate:.1e} by the step size")
+
+
+@final
+@dataclass(frozen=True)
+class Matching:
+    """A matching as ``distill.py`` sets it up.
+
+    Attributes:
+        utils: Its module of that name.
+        reparam: Its module ``reparam_module``.
+        images: The synthetic images, a leaf, ordered by class.
+        labels: Their classes.
+        rate: The step size of the inner steps, a leaf.
+        expert: The expert's weights at the start and after every epoch.
+        width: Channels.
+    """
+
+    utils: ModuleType
+    reparam: ModuleType
+    images: Tensor
+    labels: Tensor
+    rate: Tensor
+    expert: Sequence[Tensor]
+    width: int
+
+    @classmethod
+    def like(
+        cls, modules: Sequence[ModuleType], ours: Setting, expert: Trajectory, width: int
+    ) -> "Matching":
+        """Returns the released side, with the images and the expert that ours starts from."""
+        (utils, _, reparam), start = modules, ours.learned().as_images()
+        flat = [torch.cat([w.reshape(-1) for w in weights.values()]) for weights in expert]
+        rate = torch.tensor(RATE, requires_grad=True)
+        images = start.images.requires_grad_()
+        return cls(utils, reparam, images, start.labels, rate, flat, width)
+
+
+def steps(released: Matching) -> Callable[[], float]:
+    """Returns what takes the next released step and returns its loss."""
+    by_images = torch.optim.SGD([released.images], lr=100.0, momentum=0.5)
+    by_rate = torch.optim.SGD([released.rate], lr=1e-5, momentum=0.5)
+
+    def step() -> float:
+        found = loss(released, DSA)
+        by_images.zero_grad()
+        by_rate.zero_grad()
+        found.backward()  # type: ignore[no-untyped-call]
+        by_images.step()
+        by_rate.step()
+        return found.item()
+
+    return step
+
+
+def loss(released: Matching, strategy: str) -> Tensor:
+    """Returns the released loss at the end of all inner steps, with the graph of all."""
+    utils, criterion = released.utils, nn.CrossEntropyLoss()
+    network = utils.get_network(f"ConvNetW{released.width}", 1, 10, (28, 28), dist=False)
+    student_net, param = released.reparam.ReparamModule(network).train(), utils.ParamDiffAug()
+    starting, target = released.expert[0], released.expert[SPAN]
+    student = starting.clone().requires_grad_()
+    for _ in range(INNER):
+        indices = torch.randperm(len(released.images))
+        x = utils.DiffAugment(released.images[indices], strategy, param=param)
+        logits = student_net(plainly_strided(x), flat_param=student)
+        ce_loss = criterion(logits, released.labels[indices])
+        (grad,) = torch.autograd.grad(ce_loss, student, create_graph=True)
+        student = student - released.rate * grad
+    return F.mse_loss(student, target, reduction="sum") / F.mse_loss(
+        starting, target, reduction="sum"
+    )
+
+
+def trajectory(ours: Setting) -> Trajectory:
+    """Returns the weights of our expert at the start and after every epoch."""
+    objective = ours.method.objective
+    if not isinstance(objective, Unrolled) or not isinstance(objective.terminal, ExpertDistance):
+        raise TypeError(f"objective must match a trajectory, got {type(objective).__name__}")
+    return objective.terminal.experts.begin(RealData(ours.task), {}).trajectory(0)
+
+
+def our_steps(ours: Setting, expert: Trajectory) -> Callable[[], float]:
+    """Returns what takes the next step of ours and returns its loss."""
+    small, indices = ours.learned(), count()
+    pulling = ours.method.objective.begin(RealData(ours.task), {"0": expert})
+    optimiser = ours.method.optimiser.build(small.parameters)
+
+    def step() -> float:
+        optimiser.zero_grad()
+        found = pulling.step(next(indices), small)
+        optimiser.step()
+        return found
+
+    return step
+
+
+def in_its_own_process(
+    job: tuple[str, Path, Sequence[str], int], expert: Trajectory
+) -> tuple[int, int]:
+    """Returns the peak memory of a process before and after one step of one side, bytes."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(memory, job, expert).result()
+
+
+def memory(job: tuple[str, Path, Sequence[str], int], expert: Trajectory) -> tuple[int, int]:
+    """Takes one step in this process and returns its peak memory before and after, bytes."""
+    side, folder, words, threads = job
+    torch.set_num_threads(threads)
+    modules, ours = CODE.load(folder), setting(words)
+    width = len(next(iter(expert[0].values())))
+    step = (
+        as_we_set_it(our_steps(ours, expert))
+        if side == "ours"
+        else steps(Matching.like(modules, ours, expert, width))
+    )
+    before = peak_bytes()
+    step()
+    return before, peak_bytes()
+
+
+def peak_bytes() -> int:
+    """Returns the largest resident size that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def differences(released: Matching, ours: Setting) -> tuple[float, float]:
+    """Returns how far the gradients by images and by the step size are apart."""
+    leaves = (released.images, released.rate)
+    by_images, by_rate = torch.autograd.grad(loss(released, "none"), leaves)
+    parameters = ours.pulled().parameters
+    by_log = by_rate.view(1) * RATE  # ours learns the logarithm
+    return (
+        relative_difference(by_images, parameters["pixels"].grad),
+        relative_difference(by_log, parameters[RATES].grad),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+r"""When distilling has gone astray: its loss is no number, or far above what it was at first.
+
+The loss :math:`L_t` of step :math:`t` stops a run if it isn't finite, or if
+
+.. math:: L_t > b \, \max(1, L_1, \dots, L_n), \qquad n = \min(t - 1, 10) ,
+
+where :math:`b` is the bound. The 1 is for sets that begin next to a loss of zero, as copies
+of all real images do: any step leaves it by a large factor, and nothing is wrong.
+"""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+FIRST = 10  # steps whose losses say what is usual
+LEAST = 1.0  # what is usual at least
+BOUND = 1000.0
+
+
+def usual_loss(loss: float, step: int, usual: float, bound: float) -> float:
+    """Returns the largest of the first ten losses so far, 1 at least.
+
+    Args:
+        loss: That of this step.
+        step: Its number, from 1.
+        usual: What the step before returned; ``LEAST`` at the first.
+        bound: Times ``usual`` that a loss may reach after the first step, >= 1.
+
+    Raises:
+        FloatingPointError: If the run has diverged.
+    """
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss must stay finite, got {loss} at step {step}; lower optimiser.learning_rate"
+        )
+    if step > 1 and loss > bound * usual:
+        raise FloatingPointError(
+            f"the loss must stay within {bound:g} times the largest of its first {FIRST} "
+            f"({usual:.4g}), got {loss:.4g} at step {step}; lower optimiser.learning_rate, or "
+            "raise method.loss_bound"
+        )
+    return max(usual, loss) if step <= FIRST else usual
+
+
+def finite(parameters: Mapping[str, Tensor], step: int) -> None:
+    """Refuses a set with a number that isn't finite, which no later step would mend.
+
+    Args:
+        parameters: The set's numbers, by name.
+        step: The number of the step that moved them, from 1.
+
+    Raises:
+        FloatingPointError: If there is one.
+    """
+    for name, numbers in parameters.items():
+        if not numbers.isfinite().all():
+            raise FloatingPointError(
+                f"the set's {name} must stay finite, got NaN or infinity from step {step}; "
+                "lower optimiser.learning_rate"
+            )

@@ -1,0 +1,58 @@
+"""A network that can't take the images is told before anything runs, wherever it is named."""
+
+import pytest
+import torch
+
+from distill.images import LabelledImages
+from distill.networks import MLP, ConvNet
+from distill.resnet import ResNet18
+from experiments.build import plan
+from experiments.cli import main
+from experiments.listing import known
+from experiments.networks import architectures, check_networks
+
+METHODS = {
+    "federated": "federated=one_shot method=dm",
+    "continual": "continual=replay buffer.images=20 method=dm",
+    "federated-continual": "federated_continual=local_replay buffer.images=20 method=dm",
+}
+TOO_DEEP = (
+    "fedcl: convnet depth must be <= 3 for images of 8x8, got 4; lower network.depth, or "
+    "distiller.depth, or take the MLP\n"
+)
+
+
+def digits() -> LabelledImages:
+    return LabelledImages(torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64), 10)
+
+
+def test_architectures_are_found_at_any_depth():
+    found = architectures({"a": [MLP(1, 1), {"b": ConvNet(2, 1)}], "c": "words", "d": ResNet18(3)})
+    assert list(found) == [MLP(1, 1), ConvNet(2, 1), ResNet18(3)]
+
+
+def test_the_networks_of_a_preset_are_found():
+    words = ["method=mtt", "network=lenet", "distiller=convnet", "distiller.width=5"]
+    scenario = plan("distillation", words).scenario
+    assert ConvNet(5, 3) in list(architectures(scenario))  # the experts, four fields down
+    assert scenario.network in list(architectures(scenario))
+
+
+@pytest.mark.parametrize("name", known("network"))
+def test_every_network_takes_the_digits(name):
+    check_networks(plan("distillation", ["method=random", f"network={name}"]).scenario, digits())
+
+
+def test_asking_costs_no_random_number():
+    before = torch.get_rng_state()
+    check_networks([ConvNet(64, 3), MLP(4, 1)], digits())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("verb", METHODS)
+@pytest.mark.parametrize("role", ["network=mlp distiller=convnet distiller", "network"])
+def test_a_network_too_deep_is_a_wrong_command(verb, role, tmp_path, capsys):
+    words = f"{verb} {METHODS[verb]} {role}.depth=4 threads=1 output={tmp_path}"
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err == TOO_DEEP
+    assert not list(tmp_path.iterdir())
