@@ -93,9 +93,17 @@ class Arm:
 
     @property
     def size(self) -> float:
-        """Images per class whose float32 pixels take as many bytes as a small set may store."""
-        store = str(self.settings.get("store", "float32"))
-        return float(self.settings.get("ipc", 0.0)) * ITEMSIZES[store] / ITEMSIZES["float32"]
+        """Images per class whose float32 pixels take what a small set may store, to the nearest.
+
+        So 39 images in uint8, with learned labels beside them, are a rival of 10 in float32.
+        """
+        exact = float(self.settings.get("ipc", 0.0)) * ITEMSIZES[self.store] / ITEMSIZES["float32"]
+        return exact if exact < 1 else float(round(exact))
+
+    @property
+    def store(self) -> str:
+        """The type in which a small set is kept."""
+        return str(self.settings.get("store", "float32"))
 
     @property
     def conditions(self) -> tuple[tuple[str, Setting], ...]:

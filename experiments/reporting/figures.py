@@ -33,8 +33,9 @@ def plates(section: Section, palette: Palette) -> tuple[Plate, ...]:
 
 def _distillation(section: Section, palette: Palette) -> list[Plate]:
     by_size: dict[str, list[Arm]] = {}
+    what = "float32 image" if any(arm.store != "float32" for arm in section.arms) else "image"
     for arm in sorted(section.arms, key=lambda arm: arm.size):
-        title = f"{arm.size:g} image{'s' * (arm.size != 1)} per class"
+        title = f"{arm.size:g} {what}{'s' * (arm.size != 1)} per class"
         by_size.setdefault(title, []).append(arm)
     images = (
         "One row a class, first seed, at most ten images of each. Look for what the method kept of "
