@@ -4,6 +4,7 @@
 ##   make demo      runs the demonstration comparison and writes its report
 ##   make test      runs the test suite
 ##   make lint      checks style, formatting and types
+##   make bench     times what needs no released code (FashionMNIST is looked for in $FEDCL_DATA)
 ##   make help      prints this
 ##
 ## PYTHON=python3.12 picks the interpreter that .venv is made with (3.11 to 3.13).
@@ -14,7 +15,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint
+.PHONY: help install demo test lint bench
 
 help:
 	@sed -n 's/^##\( \|$$\)//p' Makefile
@@ -31,6 +32,10 @@ lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+bench: $(STAMP)
+	.venv/bin/python -m benchmarks.evaluation
+	.venv/bin/python -m benchmarks.unrolling
 
 # The stamp goes first and comes back last, so a failed install leaves none. torch is installed by
 # itself, from its pins, so that pip resolves it before anything that merely asks for "torch".

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.condensation import CODE, Condensation
-from benchmarks.released import give_weights, plainly_strided, relative_difference, status
-from benchmarks.setting import Setting, compare, parser, setting
+from benchmarks.released import give_weights, plainly_strided, relative_difference
+from benchmarks.setting import Setting, compare, parser, setting, status
 
 WIDTH, REAL, EPOCHS = 128, 256, 50  # channels; real images of a class; inner epochs
 WORDS = (

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.condensation import CODE, Condensation
-from benchmarks.released import give_weights, plainly_strided, relative_difference, status
-from benchmarks.setting import Setting, compare, parser, setting
+from benchmarks.released import give_weights, plainly_strided, relative_difference
+from benchmarks.setting import Setting, compare, parser, setting, status
 
 WIDTH, REAL = 128, 256  # channels; real images of a class
 WORDS = (

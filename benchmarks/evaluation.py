@@ -10,6 +10,7 @@ augmentation, the same weights, order and draws. No released code is needed.
 
 import copy
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.setting import compare, composed, parser
+from benchmarks.setting import compare, composed, parser, status
 from distill.condenser import Task, condense, even_counts
 from distill.evaluate import Evaluation
 from distill.images import LabelledImages
@@ -34,13 +35,17 @@ def main(words: Sequence[str] | None = None) -> int:
     takes.add_argument("--epochs", type=int, default=300)
     takes.add_argument("--dataset", default="fashion_mnist")
     args = takes.parse_args(words)
+    return status(lambda: measure(args))
+
+
+def measure(args: Namespace) -> None:
+    """Prints the timings and both accuracies."""
     torch.set_num_threads(args.threads)
     job = evaluated(args.dataset, args.epochs)
     print(f"one network of: {' '.join(job.words)}")
     theirs, ours = job.plainly(), job.by_ours()
     print(compare(args, ("torch's own", theirs), ours))
     print(f"accuracy  {theirs():.4f} by torch's own layers, {ours():.4f} by ours")
-    return 0
 
 
 @final

@@ -15,14 +15,10 @@ takes its place. The gradients are compared without augmentation, whose numbers 
 draw differently.
 """
 
-import resource
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import count
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import final
@@ -32,24 +28,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.allocation import as_we_set_it
-from benchmarks.released import Implementation, plainly_strided, relative_difference, status
-from benchmarks.setting import Setting, compare, parser, setting
+from benchmarks.memory import peak
+from benchmarks.released import Implementation, plainly_strided, relative_difference
+from benchmarks.setting import Setting, compare, parser, setting, status
+from benchmarks.trajectory import PLAIN, RATE, SPAN, WORDS, our_steps, trajectory
 from distill.expert import Trajectory
 from distill.learned import RATES
-from distill.objectives.trajectory import ExpertDistance
-from distill.objectives.unrolled import Unrolled
-from distill.real import RealData
 
 CODE = Implementation(
     "GeorgeCazenavette/mtt-distillation", ("utils", "networks", "reparam_module"), ("kornia",)
 )
-INNER, RATE, SPAN = 30, 0.01, 2  # inner steps; their size at first; epochs of the expert
-WORDS = (
-    *("dataset=fashion_mnist", "dataset.train_images=2000", "method=mtt", "ipc=10"),
-    *(f"objective.inner_steps={INNER}", f"method.rate={RATE}", "objective.terminal.latest=0"),
-    *("experts.count=1", f"experts.epochs={SPAN}", "experts.images=500"),
-)
-PLAIN = "augmentation=none"
+INNER = 30  # steps
 DSA = "color_crop_cutout_flip_scale_rotate"  # distill.py's default
 SIDES = ("released", "ours")
 
@@ -66,17 +55,19 @@ def measure(args: Namespace) -> None:
     """Prints peak memory, the timings and the difference of gradients."""
     modules = CODE.load(args.folder)
     torch.set_num_threads(args.threads)
-    words = [*WORDS, f"network.width={args.width}"]
+    words = ["dataset=fashion_mnist", *WORDS]
+    words += [f"objective.inner_steps={INNER}", f"network.width={args.width}"]
     ours = setting(words)
     expert = trajectory(ours)
     print(f"one step of: fedcl distill {' '.join(words)}")
     for side in SIDES:
-        before, peak = in_its_own_process((side, args.folder, words, args.threads), expert)
-        print(f"{side:<10}peak {peak / 1e6:.0f} MB, of which {before / 1e6:.0f} before the step")
-    theirs = steps(Matching.like(modules, ours, expert, args.width))
+        given = (side, args.folder, words, args.threads, expert)
+        print(peak(prepared, *given).row(side))
+    theirs = steps(Matching.like(modules, ours, expert))
     print(compare(args, ("released", theirs), our_steps(ours, expert)))
     plain = setting([*words, PLAIN])
-    by_images, by_rate = differences(Matching.like(modules, plain, expert, args.width), plain)
+    released = Matching.like(modules, plain, expert)
+    by_images, by_rate = differences(released, plain, expert)
     print(f"gradients {by_images:.1e} apart by images, {by_rate:.1e} by the step size")
 
 
@@ -104,14 +95,13 @@ class Matching:
     width: int
 
     @classmethod
-    def like(
-        cls, modules: Sequence[ModuleType], ours: Setting, expert: Trajectory, width: int
-    ) -> "Matching":
+    def like(cls, modules: Sequence[ModuleType], ours: Setting, expert: Trajectory) -> "Matching":
         """Returns the released side, with the images and the expert that ours starts from."""
         (utils, _, reparam), start = modules, ours.learned().as_images()
         flat = [torch.cat([w.reshape(-1) for w in weights.values()]) for weights in expert]
         rate = torch.tensor(RATE, requires_grad=True)
         images = start.images.requires_grad_()
+        width = len(next(iter(expert[0].values())))
         return cls(utils, reparam, images, start.labels, rate, flat, width)
 
 
@@ -151,63 +141,22 @@ def loss(released: Matching, strategy: str) -> Tensor:
     )
 
 
-def trajectory(ours: Setting) -> Trajectory:
-    """Returns the weights of our expert at the start and after every epoch."""
-    objective = ours.method.objective
-    if not isinstance(objective, Unrolled) or not isinstance(objective.terminal, ExpertDistance):
-        raise TypeError(f"objective must match a trajectory, got {type(objective).__name__}")
-    return objective.terminal.experts.begin(RealData(ours.task), {}).trajectory(0)
-
-
-def our_steps(ours: Setting, expert: Trajectory) -> Callable[[], float]:
-    """Returns what takes the next step of ours and returns its loss."""
-    small, indices = ours.learned(), count()
-    pulling = ours.method.objective.begin(RealData(ours.task), {"0": expert})
-    optimiser = ours.method.optimiser.build(small.parameters)
-
-    def step() -> float:
-        optimiser.zero_grad()
-        found = pulling.step(next(indices), small)
-        optimiser.step()
-        return found
-
-    return step
-
-
-def in_its_own_process(
-    job: tuple[str, Path, Sequence[str], int], expert: Trajectory
-) -> tuple[int, int]:
-    """Returns the peak memory of a process before and after one step of one side, bytes."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(memory, job, expert).result()
-
-
-def memory(job: tuple[str, Path, Sequence[str], int], expert: Trajectory) -> tuple[int, int]:
-    """Takes one step in this process and returns its peak memory before and after, bytes."""
-    side, folder, words, threads = job
+def prepared(
+    side: str, folder: Path, words: Sequence[str], threads: int, expert: Trajectory
+) -> Callable[[], float]:
+    """Returns a step of one side, in a process of its own."""
     torch.set_num_threads(threads)
     modules, ours = CODE.load(folder), setting(words)
-    width = len(next(iter(expert[0].values())))
-    step = (
-        as_we_set_it(our_steps(ours, expert))
-        if side == "ours"
-        else steps(Matching.like(modules, ours, expert, width))
-    )
-    before = peak_bytes()
-    step()
-    return before, peak_bytes()
+    if side == "ours":
+        return as_we_set_it(our_steps(ours, expert))
+    return steps(Matching.like(modules, ours, expert))
 
 
-def peak_bytes() -> int:
-    """Returns the largest resident size that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def differences(released: Matching, ours: Setting) -> tuple[float, float]:
+def differences(released: Matching, ours: Setting, expert: Trajectory) -> tuple[float, float]:
     """Returns how far the gradients by images and by the step size are apart."""
     leaves = (released.images, released.rate)
     by_images, by_rate = torch.autograd.grad(loss(released, "none"), leaves)
-    parameters = ours.pulled().parameters
+    parameters = ours.pulled({"0": expert}).parameters
     by_log = by_rate.view(1) * RATE  # ours learns the logarithm
     return (
         relative_difference(by_images, parameters["pixels"].grad),

@@ -8,7 +8,7 @@ the warnings of names that are going away are silenced while it runs.
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-
-class MissingError(Exception):
-    """The folder is not there, or holds something else."""
+from experiments.errors import CommandError
 
 
 @final
@@ -41,11 +39,11 @@ class Implementation:
         """Returns the modules.
 
         Raises:
-            MissingError: If the folder doesn't hold them.
+            CommandError: If the folder doesn't hold them.
         """
         missing = [name for name in self.modules if not (folder / f"{name}.py").is_file()]
         if missing:
-            raise MissingError(
+            raise CommandError(
                 f"FOLDER must hold the released code of https://github.com/{self.project}, "
                 f"got {folder} without {', '.join(f'{name}.py' for name in missing)}"
             )
@@ -57,16 +55,6 @@ class Implementation:
             return [importlib.import_module(name) for name in self.modules]
         finally:
             sys.path.pop(0)
-
-
-def status(measure: Callable[[], None]) -> int:
-    """Measures and returns 0; where the released code isn't there, says so and returns 2."""
-    try:
-        measure()
-    except MissingError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 def plainly_strided(images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What is measured of ours: a run as ``fedcl distill`` composes it from its words."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from benchmarks.allocation import as_glibc_adapts, as_we_set_it
 from benchmarks.alternate import alternate
-from distill.condenser import Step, Task, even_counts
+from distill.condenser import State, Step, Task, even_counts
 from distill.engine import Distillation
 from distill.initialise import first_code
 from distill.learned import RATES, Learned
@@ -18,6 +19,7 @@ from distill.networks import Architecture, Network
 from distill.real import ClassBatch, RealData
 from distill.rng import derive
 from experiments.build import plan
+from experiments.errors import CommandError
 from experiments.scenarios.distillation import Distillation as Scenario
 from experiments.scenarios.distillation import DistillationRun
 
@@ -57,19 +59,30 @@ class Setting:
         others = {} if rate is None else {RATES: torch.full((method.rate_count,), rate).log()}
         return Learned(code, method.labels, others)
 
-    def pulled(self) -> Learned:
-        """Returns the set with the gradient of its first step."""
+    def pulled(self, state: State | None = None) -> Learned:
+        """Returns the set with the gradient of its first step.
+
+        Args:
+            state: What the objective goes on from; None: a fresh start.
+        """
         small = self.learned()
-        self.method.objective.begin(RealData(self.task), {}).step(0, small)
+        self.method.objective.begin(RealData(self.task), state or {}).step(0, small)
         return small
 
 
 def composed(words: Sequence[str]) -> DistillationRun:
-    """Returns the run that ``fedcl distill WORDS`` would start, its data loaded."""
+    """Returns the run that ``fedcl distill WORDS`` would start, its data loaded.
+
+    Raises:
+        CommandError: If the words are wrong, or the data can't be had.
+    """
     scenario = plan("distillation", words).scenario
     if not isinstance(scenario, Scenario):
         raise TypeError(f"words must compose a distillation, got {type(scenario).__name__}")
-    run = scenario.prepare("cpu")
+    try:
+        run = scenario.prepare("cpu")
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     if not isinstance(run, DistillationRun):
         raise TypeError(f"the scenario must prepare a distillation, got {type(run).__name__}")
     return run
@@ -84,6 +97,16 @@ def setting(words: Sequence[str]) -> Setting:
     counts = even_counts(run.train, run.scenario.ipc)
     task = Task(run.train, counts, run.data.normalisation, run.scenario.seed)
     return Setting(method, task, run.scenario.network)
+
+
+def status(measure: Callable[[], None]) -> int:
+    """Measures and returns 0; where code or data aren't there, says so and returns 2."""
+    try:
+        measure()
+    except CommandError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def parser(description: str, rounds: int, *, folder: bool) -> argparse.ArgumentParser:

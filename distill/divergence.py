@@ -2,7 +2,7 @@ r"""When distilling has gone astray: its loss is no number, or far above what it
 
 The loss :math:`L_t` of step :math:`t` stops a run if it isn't finite, or if
 
-.. math:: L_t > b \, \max(1, L_1, \dots, L_n), \qquad n = \min(t - 1, 10) ,
+.. math:: L_t > b \, \max(1, L_1) ,
 
 where :math:`b` is the bound. The 1 is for sets that begin next to a loss of zero, as copies
 of all real images do: any step leaves it by a large factor, and nothing is wrong.
@@ -13,13 +13,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-FIRST = 10  # steps whose losses say what is usual
-LEAST = 1.0  # what is usual at least
+LEAST = 1.0  # the usual loss at least
 BOUND = 1000.0
 
 
 def usual_loss(loss: float, step: int, usual: float, bound: float) -> float:
-    """Returns the largest of the first ten losses so far, 1 at least.
+    """Returns the usual loss, which is the first step's, 1 at least.
 
     Args:
         loss: That of this step.
@@ -34,13 +33,14 @@ def usual_loss(loss: float, step: int, usual: float, bound: float) -> float:
         raise FloatingPointError(
             f"the loss must stay finite, got {loss} at step {step}; lower optimiser.learning_rate"
         )
-    if step > 1 and loss > bound * usual:
+    if step == 1:
+        return max(LEAST, loss)
+    if loss > bound * usual:
         raise FloatingPointError(
-            f"the loss must stay within {bound:g} times the largest of its first {FIRST} "
-            f"({usual:.4g}), got {loss:.4g} at step {step}; lower optimiser.learning_rate, or "
-            "raise method.loss_bound"
+            f"the loss must stay within {bound:g} times what it was at first ({usual:.4g}), got "
+            f"{loss:.4g} at step {step}; lower optimiser.learning_rate, or raise method.loss_bound"
         )
-    return max(usual, loss) if step <= FIRST else usual
+    return usual
 
 
 def finite(parameters: Mapping[str, Tensor], step: int) -> None:

@@ -49,8 +49,8 @@ class Distillation(Condenser):
         rate: Start of the learned step size of networks that train on the set, > 0; None:
             none is learned.
         rate_count: Step sizes learned, >= 1: one, or one for each of the first steps.
-        loss_bound: Times the largest of the first ten losses that a loss may reach, >= 1;
-            beyond it the run has diverged, and stops.
+        loss_bound: Times the first step's loss (1 at least) that a loss may reach, >= 1; beyond
+            it the run has diverged, and stops.
     """
 
     objective: Objective

@@ -16,34 +16,23 @@ def usual(losses: list[float], bound: float) -> float:
 
 @pytest.mark.parametrize(
     ("losses", "expected"),
-    [
-        ([3.0], 3.0),
-        ([3.0, 5.0, 4.0], 5.0),
-        ([0.1, 0.2], 1.0),
-        ([-3.0], 1.0),
-        ([2.0] * 10 + [9.0], 2.0),
-    ],
+    [([3.0], 3.0), ([3.0, 5.0, 2.0], 3.0), ([0.1, 0.2], 1.0), ([-3.0, 2.0], 1.0)],
 )
-def test_the_largest_of_the_first_ten_is_usual_and_one_at_least(losses, expected):
+def test_the_first_loss_is_usual_and_one_at_least(losses, expected):
     assert usual(losses, 100.0) == expected
 
 
-def test_the_tenth_loss_still_counts():
-    assert usual([2.0] * 9 + [7.0], 100.0) == 7.0
-
-
 def test_a_loss_up_to_the_bound_goes_on():
-    assert usual([5.0, 3.0, 50.0], 10.0) == 50.0
-    assert usual([5.0] * 10 + [50.0], 10.0) == 5.0
+    assert usual([5.0, 3.0, 50.0], 10.0) == 5.0
 
 
 def test_a_loss_beyond_the_bound_stops_the_run():
     message = (
-        r"^the loss must stay within 10 times the largest of its first 10 \(5\), got 50\.1 at "
-        r"step 3; lower optimiser\.learning_rate, or raise method\.loss_bound$"
+        r"^the loss must stay within 10 times what it was at first \(5\), got 50\.1 at step 3; "
+        r"lower optimiser\.learning_rate, or raise method\.loss_bound$"
     )
     with pytest.raises(FloatingPointError, match=message):
-        usual([5.0, 3.0, 50.1], 10.0)
+        usual([5.0, 6.0, 50.1], 10.0)
 
 
 def test_the_first_loss_may_be_anything():
@@ -51,7 +40,7 @@ def test_the_first_loss_may_be_anything():
 
 
 def test_a_start_of_almost_no_loss_may_be_left():
-    assert usual([1e-12, 9.9], 10.0) == 9.9
+    assert usual([1e-12, 9.9], 10.0) == 1.0
     with pytest.raises(FloatingPointError, match=r"got 10\.1 at step 2"):
         usual([1e-12, 10.1], 10.0)
 

@@ -1,0 +1,48 @@
+"""Our side of trajectory matching: one expert, and the steps that match it."""
+
+from collections.abc import Callable
+from itertools import count
+
+from benchmarks.setting import Setting
+from distill.expert import Trajectory
+from distill.objectives.trajectory import ExpertDistance
+from distill.objectives.unrolled import Unrolled
+from distill.real import RealData
+
+RATE, SPAN = 0.01, 2  # size of the inner steps at first; epochs of the expert
+WORDS = (
+    *("dataset.train_images=1000", "method=mtt", "ipc=10", f"method.rate={RATE}"),
+    *("objective.terminal.latest=0", "experts.count=1", f"experts.epochs={SPAN}"),
+    "experts.images=500",
+)
+PLAIN = "augmentation=none"
+
+
+def unrolled(ours: Setting) -> Unrolled:
+    """Returns the objective, which must be of this kind."""
+    if not isinstance(ours.method.objective, Unrolled):
+        raise TypeError("objective must unroll training")
+    return ours.method.objective
+
+
+def trajectory(ours: Setting) -> Trajectory:
+    """Returns the weights of the expert at the start and after every epoch."""
+    terminal = unrolled(ours).terminal
+    if not isinstance(terminal, ExpertDistance):
+        raise TypeError("objective.terminal must be an expert's distance")
+    return terminal.experts.begin(RealData(ours.task), {}).trajectory(0)
+
+
+def our_steps(ours: Setting, expert: Trajectory) -> Callable[[], float]:
+    """Returns what takes the next step of ours and returns its loss."""
+    small, indices = ours.learned(), count()
+    pulling = ours.method.objective.begin(RealData(ours.task), {"0": expert})
+    optimiser = ours.method.optimiser.build(small.parameters)
+
+    def step() -> float:
+        optimiser.zero_grad()
+        found = pulling.step(next(indices), small)
+        optimiser.step()
+        return found
+
+    return step

@@ -1,0 +1,97 @@
+"""The benchmarks time in turns, and say so where the code or the data they need isn't there."""
+
+import pytest
+import torch
+
+from benchmarks import dc_step, dm_step, evaluation, mtt_step, unrolling
+from benchmarks.alternate import Timings, alternate
+from benchmarks.memory import Peak
+from benchmarks.released import Implementation, plainly_strided, relative_difference
+from benchmarks.setting import setting
+from benchmarks.trajectory import PLAIN, WORDS, trajectory
+from experiments.errors import CommandError
+
+
+def test_ratio_is_that_of_the_medians_and_pairs_show_its_noise():
+    # medians 4 and 2; pairs 3 / 2, 8 / 1 and 4 / 4
+    timings = Timings([3.0, 8.0, 4.0], [2.0, 1.0, 4.0])
+    assert timings.ratio == 2.0
+    assert timings.pairs == [1.0, 1.5, 8.0]
+    assert "4.000 s (3.000 to 8.000)" in timings.row("wall")
+    assert "2.00 times (pairs 1.00 to 8.00)" in timings.row("wall")
+
+
+def test_both_sides_are_called_in_turns_after_an_untimed_call_each():
+    calls = list[str]()
+    comparison = alternate(lambda: calls.append("theirs"), lambda: calls.append("ours"), 2)
+    assert calls == ["theirs", "ours"] * 3
+    assert len(comparison.wall.ours) == len(comparison.processor.theirs) == 2
+    assert comparison.table("released").count("\n") == 2
+
+
+def test_no_round_is_refused():
+    with pytest.raises(ValueError, match="rounds must be >= 1, got 0"):
+        alternate(lambda: None, lambda: None, 0)
+
+
+def test_peak_is_told_apart_from_what_was_there_before():
+    assert (
+        Peak(400_000_000, 650_000_000)
+        .row("ours")
+        .endswith("peak 650 MB, 250 MB above what was there before the call")
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "project"),
+    [
+        (dm_step, "VICO-UoE/DatasetCondensation"),
+        (dc_step, "VICO-UoE/DatasetCondensation"),
+        (mtt_step, "GeorgeCazenavette/mtt-distillation"),
+    ],
+)
+def test_a_missing_folder_is_one_line_and_status_2(script, project, tmp_path, capsys):
+    assert script.main([str(tmp_path / "nowhere")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith(
+        f"FOLDER must hold the released code of https://github.com/{project}"
+    )
+    assert "nowhere without utils.py, networks.py" in said.err
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "here.py").write_text("")
+    with pytest.raises(CommandError, match=r"without gone\.py$"):
+        Implementation("owner/name", ("here", "gone")).load(tmp_path)
+
+
+def test_missing_data_are_one_line_and_status_2(capsys):
+    assert evaluation.main(["--dataset", "npz"]) == 2
+    assert capsys.readouterr().err == "dataset.path must be given, as dataset.path=VALUE\n"
+
+
+def test_grey_images_in_channels_last_get_the_strides_of_a_new_tensor(rng):
+    images = torch.rand(5, 4, 4, 1, generator=rng).permute(0, 3, 1, 2)
+    assert images.stride(1) == 1
+    assert plainly_strided(images).stride() == torch.empty(5, 1, 4, 4).stride()
+    assert plainly_strided(images).equal(images)
+
+
+def test_difference_is_a_share_of_the_largest_entry():
+    # 1 and 0.5 apart, of a largest entry of 4
+    assert relative_difference(torch.tensor([-4.0, 1.0]), torch.tensor([-3.0, 0.5])) == 0.25
+
+
+def test_the_plain_evaluation_is_the_same_training():
+    job = evaluation.evaluated("digits", 4)
+    # the two average pools round differently, which may turn a few of 360 images
+    assert job.plainly()() == pytest.approx(job.by_ours()(), abs=3 / 360)
+
+
+def test_the_plain_unrolling_is_the_same_gradient():
+    words = ["dataset=digits", *WORDS, PLAIN, "network.width=4", "objective.inner_steps=3"]
+    ours = setting(words)
+    by_images, by_rate = unrolling.differences(ours, trajectory(ours))
+    assert max(by_images, by_rate) < 1e-3  # float32, three steps
