@@ -29,11 +29,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.allocation import as_we_set_it
 from benchmarks.memory import peak
-from benchmarks.released import Implementation, plainly_strided, relative_difference
+from benchmarks.released import Implementation, plainly_strided
 from benchmarks.setting import Setting, compare, parser, setting, status
-from benchmarks.trajectory import PLAIN, RATE, SPAN, WORDS, our_steps, trajectory
+from benchmarks.trajectory import PLAIN, SPAN, WORDS, differences, doubled, our_steps, trajectory
 from distill.expert import Trajectory
-from distill.learned import RATES
 
 CODE = Implementation(
     "GeorgeCazenavette/mtt-distillation", ("utils", "networks", "reparam_module"), ("kornia",)
@@ -65,10 +64,8 @@ def measure(args: Namespace) -> None:
         print(peak(prepared, *given).row(side))
     theirs = steps(Matching.like(modules, ours, expert))
     print(compare(args, ("released", theirs), our_steps(ours, expert)))
-    plain = setting([*words, PLAIN])
-    released = Matching.like(modules, plain, expert)
-    by_images, by_rate = differences(released, plain, expert)
-    print(f"gradients {by_images:.1e} apart by images, {by_rate:.1e} by the step size")
+    by_images, by_rate = apart(modules, setting([*words, PLAIN]), expert)
+    print(f"gradients {by_images:.1e} apart by images, {by_rate:.1e} by the step size, in float64")
 
 
 @final
@@ -97,10 +94,11 @@ class Matching:
     @classmethod
     def like(cls, modules: Sequence[ModuleType], ours: Setting, expert: Trajectory) -> "Matching":
         """Returns the released side, with the images and the expert that ours starts from."""
-        (utils, _, reparam), start = modules, ours.learned().as_images()
+        (utils, _, reparam), small = modules, ours.learned()
+        start = small.as_images()
         flat = [torch.cat([w.reshape(-1) for w in weights.values()]) for weights in expert]
-        rate = torch.tensor(RATE, requires_grad=True)
         images = start.images.requires_grad_()
+        rate = images.new_tensor(small.rates[0]).requires_grad_()
         width = len(next(iter(expert[0].values())))
         return cls(utils, reparam, images, start.labels, rate, flat, width)
 
@@ -126,6 +124,7 @@ def loss(released: Matching, strategy: str) -> Tensor:
     """Returns the released loss at the end of all inner steps, with the graph of all."""
     utils, criterion = released.utils, nn.CrossEntropyLoss()
     network = utils.get_network(f"ConvNetW{released.width}", 1, 10, (28, 28), dist=False)
+    network = network.to(released.images.dtype)
     student_net, param = released.reparam.ReparamModule(network).train(), utils.ParamDiffAug()
     starting, target = released.expert[0], released.expert[SPAN]
     student = starting.clone().requires_grad_()
@@ -152,16 +151,12 @@ def prepared(
     return steps(Matching.like(modules, ours, expert))
 
 
-def differences(released: Matching, ours: Setting, expert: Trajectory) -> tuple[float, float]:
-    """Returns how far the gradients by images and by the step size are apart."""
+def apart(modules: Sequence[ModuleType], ours: Setting, expert: Trajectory) -> tuple[float, float]:
+    """Returns how far the float64 gradients by images and by the step size are apart."""
+    ours, expert = ours.double(), doubled(expert)
+    released = Matching.like(modules, ours, expert)
     leaves = (released.images, released.rate)
-    by_images, by_rate = torch.autograd.grad(loss(released, "none"), leaves)
-    parameters = ours.pulled({"0": expert}).parameters
-    by_log = by_rate.view(1) * RATE  # ours learns the logarithm
-    return (
-        relative_difference(by_images, parameters["pixels"].grad),
-        relative_difference(by_log, parameters[RATES].grad),
-    )
+    return differences(ours, expert, leaves, loss(released, "none"))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Self, final
 
 import torch
 
@@ -13,6 +13,7 @@ from benchmarks.allocation import as_glibc_adapts, as_we_set_it
 from benchmarks.alternate import alternate
 from distill.condenser import State, Step, Task, even_counts
 from distill.engine import Distillation
+from distill.images import LabelledImages
 from distill.initialise import first_code
 from distill.learned import RATES, Learned
 from distill.networks import Architecture, Network
@@ -38,6 +39,12 @@ class Setting:
     method: Distillation
     task: Task
     architecture: Architecture
+
+    def double(self) -> Self:
+        """Returns the same with images in float64, in which equal gradients are seen as equal."""
+        real = self.task.real
+        images = LabelledImages(real.images.double(), real.labels, real.num_classes)
+        return replace(self, task=replace(self.task, real=images))
 
     def real_batch(self, per_class: int) -> ClassBatch:
         """Returns the real images of the first step, where no transform is drawn before them."""

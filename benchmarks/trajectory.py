@@ -3,8 +3,13 @@
 from collections.abc import Callable
 from itertools import count
 
+import torch
+from torch import Tensor
+
+from benchmarks.released import relative_difference
 from benchmarks.setting import Setting
 from distill.expert import Trajectory
+from distill.learned import RATES
 from distill.objectives.trajectory import ExpertDistance
 from distill.objectives.unrolled import Unrolled
 from distill.real import RealData
@@ -33,6 +38,11 @@ def trajectory(ours: Setting) -> Trajectory:
     return terminal.experts.begin(RealData(ours.task), {}).trajectory(0)
 
 
+def doubled(expert: Trajectory) -> Trajectory:
+    """Returns the weights in float64."""
+    return [{name: weight.double() for name, weight in weights.items()} for weights in expert]
+
+
 def our_steps(ours: Setting, expert: Trajectory) -> Callable[[], float]:
     """Returns what takes the next step of ours and returns its loss."""
     small, indices = ours.learned(), count()
@@ -46,3 +56,24 @@ def our_steps(ours: Setting, expert: Trajectory) -> Callable[[], float]:
         return found
 
     return step
+
+
+def differences(
+    ours: Setting, expert: Trajectory, leaves: tuple[Tensor, Tensor], loss: Tensor
+) -> tuple[float, float]:
+    """Returns how far the gradients of the first step are apart, by images and by step size.
+
+    Args:
+        ours: Without augmentation, whose numbers the two sides draw differently.
+        expert: What both match.
+        leaves: The other side's images and step size.
+        loss: The other side's loss.
+    """
+    _, rate = leaves
+    by_images, by_rate = torch.autograd.grad(loss, leaves)
+    parameters = ours.pulled({"0": expert}).parameters
+    by_log = by_rate.view(1) * rate.detach()  # ours learns the logarithm
+    return (
+        relative_difference(by_images, parameters["pixels"].grad),
+        relative_difference(by_log, parameters[RATES].grad),
+    )

@@ -19,11 +19,18 @@ from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.allocation import as_we_set_it
 from benchmarks.memory import peak
-from benchmarks.released import relative_difference
 from benchmarks.setting import Setting, compare, parser, setting, status
-from benchmarks.trajectory import PLAIN, RATE, SPAN, WORDS, our_steps, trajectory, unrolled
+from benchmarks.trajectory import (
+    PLAIN,
+    SPAN,
+    WORDS,
+    differences,
+    doubled,
+    our_steps,
+    trajectory,
+    unrolled,
+)
 from distill.expert import Trajectory
-from distill.learned import RATES
 from distill.rng import derive
 
 SIDES = ("one graph", "ours")
@@ -50,8 +57,8 @@ def measure(args: Namespace) -> None:
         print(peak(prepared, side, words, args.threads, expert).row(side))
     theirs = (SIDES[0], graph_steps(ours, expert))
     print(compare(args, theirs, our_steps(ours, expert)))
-    by_images, by_rate = differences(setting([*words, PLAIN]), expert)
-    print(f"gradients {by_images:.1e} apart by images, {by_rate:.1e} by the step size")
+    by_images, by_rate = apart(setting([*words, PLAIN]), expert)
+    print(f"gradients {by_images:.1e} apart by images, {by_rate:.1e} by the step size, in float64")
 
 
 def prepared(
@@ -82,8 +89,9 @@ def graph_steps(ours: Setting, expert: Trajectory) -> Callable[[], float]:
 
 def leaves(ours: Setting) -> tuple[Tensor, Tensor]:
     """Returns the images that ours starts from, and the step size, as leaves."""
-    images = ours.learned().as_images().images
-    return images.requires_grad_(), torch.tensor(RATE, requires_grad=True)
+    small = ours.learned()
+    images = small.as_images().images.requires_grad_()
+    return images, images.new_tensor(small.rates[0]).requires_grad_()
 
 
 def loss(
@@ -109,15 +117,11 @@ def distance(weights: dict[str, Tensor], others: dict[str, Tensor]) -> Tensor:
     return torch.stack([(w - others[name]).square().sum() for name, w in weights.items()]).sum()
 
 
-def differences(ours: Setting, expert: Trajectory) -> tuple[float, float]:
-    """Returns how far the gradients by images and by the step size are apart."""
-    learned, small = leaves(ours), ours.pulled({"0": expert})
-    by_images, by_rate = torch.autograd.grad(loss(ours, expert, learned, derive(0)), learned)
-    by_log = by_rate.view(1) * RATE  # ours learns the logarithm
-    return (
-        relative_difference(by_images, small.parameters["pixels"].grad),
-        relative_difference(by_log, small.parameters[RATES].grad),
-    )
+def apart(ours: Setting, expert: Trajectory) -> tuple[float, float]:
+    """Returns how far the float64 gradients by images and by the step size are apart."""
+    ours, expert = ours.double(), doubled(expert)
+    learned = leaves(ours)
+    return differences(ours, expert, learned, loss(ours, expert, learned, derive(0)))
 
 
 if __name__ == "__main__":

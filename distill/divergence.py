@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 LEAST = 1.0  # the usual loss at least
-BOUND = 1000.0
+BOUND = 1000.0  # ours: on digits, over some dozens of steps, every preset stays below 7
 
 
 def usual_loss(loss: float, step: int, usual: float, bound: float) -> float:
