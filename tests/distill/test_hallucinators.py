@@ -89,7 +89,7 @@ def test_rows_on_cifar10_are_what_five_hallucinators_leave(ipc, rows):
 def test_one_image_a_class_of_cifar10_does_not_pay_for_five_hallucinators():
     parameterisation = Parameterisation(Pixels(False), [Hallucinators(5, 3)])
     decoding = parameterisation.decoding(COLOUR, 0)
-    message = "would take 30720 numbers, of which decoders take 27810 and"
+    message = "of 30720 numbers .* decoders take 27810, and"
     with pytest.raises(ValueError, match=message):
         parameterisation.rows(
             Code(parameterisation, decoding, torch.ones(10).long(), (3, 32, 32)), 0
