@@ -28,7 +28,7 @@ def architectures(part: object) -> Iterator[Architecture]:
         yield part
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
         for field in dataclasses.fields(part):
-            yield from architectures(vars(part)[field.name])
+            yield from architectures(getattr(part, field.name))
     elif isinstance(part, Mapping):
         for inner in part.values():
             yield from architectures(inner)

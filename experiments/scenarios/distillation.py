@@ -17,6 +17,7 @@ from distill.networks import Architecture, fresh
 from distill.rng import derive, subseed
 from distill.stores import STORES
 from distill.synthetic import SyntheticSet
+from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from fedcl.datasets import Dataset, DatasetSource
 
@@ -67,10 +68,9 @@ class Distillation(Scenario):
             one_of("store", store, STORES)
 
     def prepare(self, device: str) -> Run:
-        """Loads the data; builds every network once to check that it takes the images."""
+        """Loads the data; checks that every network takes it."""
         data = self.dataset.load(self.seed)
-        for network in (self.network, *self.across.values()):
-            network.build(data.train.image_shape, data.train.num_classes)
+        check_networks(self, data.train)
         if self.scored_on == "validation" and len(data.validation) == 0:
             raise ValueError("dataset.validation must be > 0 with scored_on=validation, got 0")
         return DistillationRun(self, data, device)

@@ -38,6 +38,13 @@ def test_the_networks_of_a_preset_are_found():
     assert scenario.network in list(architectures(scenario))
 
 
+@pytest.mark.parametrize("verb", METHODS)
+def test_every_field_of_a_scenario_is_looked_into(verb):
+    kind = verb.replace("-", "_")
+    scenario = plan(kind, [*METHODS[verb].split(), "network=lenet", "distiller=mlp"]).scenario
+    assert {type(found).__name__ for found in architectures(scenario)} == {"LeNet", "MLP"}
+
+
 @pytest.mark.parametrize("name", known("network"))
 def test_every_network_takes_the_digits(name):
     check_networks(plan("distillation", ["method=random", f"network={name}"]).scenario, digits())
