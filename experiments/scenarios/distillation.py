@@ -17,6 +17,7 @@ from distill.networks import Architecture, fresh
 from distill.rng import derive, subseed
 from distill.stores import STORES
 from distill.synthetic import SyntheticSet
+from experiments.checkpoints import Checkpoints
 from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from fedcl.datasets import Dataset, DatasetSource
@@ -203,17 +204,12 @@ def distilled(
     saved = folder.load_checkpoint()
     before = 0.0 if saved is None else float(saved["seconds"])
     evolution: dict[int, Tensor] = {} if saved is None else dict(saved["evolution"])
-    clock = time.perf_counter()
-    last_saved = clock
+    clock, checkpoints = time.perf_counter(), Checkpoints(folder, CHECKPOINT_SECONDS)
     for step in method.steps(task, None if saved is None else saved["state"]):
         if step.total > 1 and _is_shown(step):
             evolution[step.done] = _first_of_each_class(step.result())
-        now = time.perf_counter()
-        if now - last_saved > CHECKPOINT_SECONDS or step.done == step.total:
-            seconds = before + now - clock
-            state = {"state": step.state(), "seconds": seconds, "evolution": evolution}
-            folder.save_checkpoint(state)
-            last_saved = now
+        seconds = before + time.perf_counter() - clock
+        checkpoints.after(step, {"seconds": seconds, "evolution": dict(evolution)})
         text = "distil" if step.loss is None else f"distil: loss {step.loss:.4g}"
         yield Progress(step.done, step.total, text)
     return Distilled(step.result(), before + time.perf_counter() - clock, evolution)

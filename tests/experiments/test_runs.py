@@ -202,3 +202,35 @@ def test_an_accelerator_is_refused_where_it_has_not_been_tried(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(CommandError, match="device must be cpu for continual runs, got cuda"):
         _device("cuda", "continual")
+
+
+DIVERGING = (
+    "distill method=dm ipc=1 method.iterations=60 network=mlp evaluation.networks=1 "
+    "evaluation.recipe.epochs=2 parameterisation.source.clip=false threads=1"
+)
+
+
+@pytest.mark.parametrize("learning_rate", ["30", "1e3"])
+def test_a_diverged_run_fails_and_keeps_its_last_good_checkpoint(learning_rate, tmp_path, capsys):
+    words = [*DIVERGING.split(), f"optimiser.learning_rate={learning_rate}", f"output={tmp_path}"]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    (file,) = tmp_path.rglob("record.json")
+    record, folder = json.loads(file.read_text()), RunFolder(file.parent)
+    assert (record["status"], record["metrics"]) == ("failed", {})
+    assert said == f"fedcl: the run failed: {record['error']}\n"
+    assert "the loss must stay within 1000 times" in said
+    kept = folder.load_checkpoint()["state"]
+    assert 0 <= kept["done"] < 60
+    assert kept["code"]["pixels"].isfinite().all()
+    assert main(words) == 1  # goes on from there, to the same end
+    assert capsys.readouterr().err == said
+    assert folder.load_checkpoint() is not None
+
+
+def test_another_step_size_starts_a_run_of_its_own(tmp_path):
+    words = [*DIVERGING.split(), f"output={tmp_path}"]
+    assert main([*words, "optimiser.learning_rate=1e3"]) == 1
+    assert main([*words, "optimiser.learning_rate=0.1"]) == 0
+    found = [json.loads(file.read_text()) for file in tmp_path.rglob("record.json")]
+    assert sorted(record["status"] for record in found) == ["completed", "failed"]
