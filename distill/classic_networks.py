@@ -34,6 +34,7 @@ from typing import final
 from torch import nn
 
 from distill.checks import whole
+from distill.instance_norm import InstanceNorm
 from distill.networks import Architecture, ImageShape, Network
 
 
@@ -137,7 +138,7 @@ class VGG11(Architecture):
                 planes = multiple * self.width
                 padding = 1 if layers else 1 + rim
                 layers.append(nn.Conv2d(channels, planes, 3, padding=padding))
-                layers += [nn.GroupNorm(planes, planes), nn.ReLU()]
+                layers += [InstanceNorm(planes), nn.ReLU()]
                 channels = planes
             if stage >= 5 - maxima:
                 layers.append(nn.MaxPool2d(2))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import whole
+from distill.instance_norm import InstanceNorm
 from distill.rng import global_stream
 
 ImageShape = tuple[int, int, int]
@@ -115,7 +116,7 @@ class ConvNet(Architecture):
         blocks: list[nn.Module] = []
         for block in range(self.depth):
             convolution = nn.Conv2d(channels, self.width, 3, padding=padding if block == 0 else 1)
-            normalisation = nn.GroupNorm(self.width, self.width)
+            normalisation = InstanceNorm(self.width)
             blocks += [convolution, normalisation, nn.ReLU(inplace=True), Halve()]
             channels = self.width
         features = self.width * (height >> self.depth) * (width >> self.depth)

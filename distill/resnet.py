@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.checks import whole
+from distill.instance_norm import InstanceNorm
 from distill.networks import Architecture, ImageShape, Network
 
 
@@ -64,7 +65,7 @@ class ResNet18(Architecture):
                 "enlarge the images or take the MLP"
             )
         layers: list[nn.Module] = [nn.Conv2d(channels, self.width, 3, padding=1, bias=False)]
-        layers += [nn.GroupNorm(self.width, self.width), nn.ReLU()]
+        layers += [InstanceNorm(self.width), nn.ReLU()]
         channels = self.width
         strides = (1, 2, 2, 2) if side > 8 else (1, 1, 2, 2)
         for stage, stride in enumerate(strides):
@@ -83,15 +84,15 @@ class Block(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, planes, 3, stride, padding=1, bias=False),
-            nn.GroupNorm(planes, planes),
+            InstanceNorm(planes),
             nn.ReLU(),
             nn.Conv2d(planes, planes, 3, padding=1, bias=False),
-            nn.GroupNorm(planes, planes),
+            InstanceNorm(planes),
         )
         self.shortcut: nn.Module = nn.Identity()
         if channels != planes:
             projection = nn.Conv2d(channels, planes, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(projection, nn.GroupNorm(planes, planes))
+            self.shortcut = nn.Sequential(projection, InstanceNorm(planes))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Returns maps ``(N, planes, H', W')`` for ``(N, channels, H, W)``.
