@@ -24,8 +24,10 @@ SCENARIOS = {
     "continual": "Continual learning",
     "federated_continual": "Federated continual learning",
 }
-# Where a run happened, and the seed, over which arms are averaged.
-_NOT_SETTINGS = frozenset({"seed", "output", "data_root", "threads", "device"})
+# Where a run happened, the seed, over which arms are averaged, and what else is looked at.
+_NOT_SETTINGS = frozenset(
+    {"seed", "output", "data_root", "threads", "device", "stores", "across", "race", "random"}
+)
 _DERIVED = {
     "bytes_total": (operator.add, "bytes_up", "bytes_down"),
     "raw_ratio": (operator.truediv, "bytes_total", "raw_bytes"),

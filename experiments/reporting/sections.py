@@ -75,7 +75,7 @@ class Section:
         ]
         if arm.bound or arm in able:
             return None
-        return min(able, key=lambda other: other.tags() != arm.tags(), default=None)
+        return min(able, key=lambda other: len({*other.tags()} - {*arm.tags()}), default=None)
 
 
 def sections(runs: Iterable[Run]) -> tuple[Section, ...]:

@@ -46,6 +46,21 @@ def test_gain_is_paired_within_a_run(three, section):
     assert row["gain"].half_width == pytest.approx(T2 * 0.1 / 3**0.5)
 
 
+def test_gain_is_over_random_images_of_the_same_store(run, section):
+    def arm(name, store, ipc, accuracy, steps):
+        config = {"ipc": ipc, "store": store, "method": {"iterations": steps}}
+        return run(name, config=config, metrics={"accuracy": accuracy})
+
+    found = section(
+        arm("random", "uint8", 4, 0.7, 0),  # the same bytes, and so a rival
+        arm("random", "float32", 1, 0.5, 0),
+        arm("dm", "float32", 1, 0.6, 100),  # two of one name carry a tag that random has not
+        arm("dm", "float32", 1, 0.8, 200),
+    )
+    gains = {row["arm"]: row["gain"].mean for row in rows_of(summary(found)) if row["gain"]}
+    assert sorted(gains.values()) == pytest.approx([0.1, 0.3])
+
+
 def test_best_is_told_for_each_budget_and_bounds_take_no_part(run, section):
     def arm(name, images, accuracy, forgetting):
         metrics = {"average_accuracy": accuracy, "average_forgetting": forgetting}
