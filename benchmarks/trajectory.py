@@ -18,7 +18,7 @@ RATE, SPAN = 0.01, 2  # size of the inner steps at first; epochs of the expert
 WORDS = (
     *("dataset.train_images=1000", "method=mtt", "ipc=10", f"method.rate={RATE}"),
     *("objective.terminal.latest=0", "experts.count=1", f"experts.epochs={SPAN}"),
-    *("experts.images=500", "objective.chunk=34"),
+    *("experts.images=500", "objective.chunk=50"),
 )
 PLAIN = "augmentation=none"
 

@@ -90,6 +90,24 @@ def gradient(
     return dict(zip(by, slopes, strict=True))
 
 
+def whole_gradient(
+    network: nn.Module, weights: Weights, batch: tuple[Tensor, Tensor], chunk: int | None
+) -> dict[str, Tensor]:
+    r"""Returns :math:`\nabla_\theta \ell` by all weights.
+
+    Args:
+        network: The architecture.
+        weights: :math:`\theta`, by name.
+        batch: Images and targets, as of :func:`gradient`.
+        chunk: Images whose activations are alive at once; None: all.
+    """
+    parts = [
+        scaled(gradient(network, weights, part, list(weights)), len(part[0]) / len(batch[0]))
+        for part in _cut(batch, chunk)
+    ]
+    return {name: _summed([part[name] for part in parts]) for name in weights}
+
+
 def pullback(
     network: nn.Module,
     weights: Weights,
@@ -106,11 +124,9 @@ def pullback(
         direction: :math:`v`, by name; a weight left out counts as zero.
         through: What is differentiated by, and how much at once.
     """
-    images, targets = batch
-    size = through.chunk or len(images)
     parts = [
-        _pulled(network, weights, (x, y), scaled(direction, len(x) / len(images)), through)
-        for x, y in zip(torch.split(images, size), torch.split(targets, size), strict=True)
+        _pulled(network, weights, part, scaled(direction, len(part[0]) / len(batch[0])), through)
+        for part in _cut(batch, through.chunk)
     ]
     soft = [part.targets for part in parts if part.targets is not None]
     return Pulled(
@@ -145,6 +161,11 @@ def _pulled(
     found = list(torch.autograd.grad(product, wanted, allow_unused=True, materialize_grads=True))
     by_images, by_targets = found.pop(0), found.pop(0) if soft else None
     return Pulled(by_images, by_targets, dict(zip(by_weights, found, strict=True)))
+
+
+def _cut(batch: tuple[Tensor, Tensor], chunk: int | None) -> list[tuple[Tensor, Tensor]]:
+    size = chunk or len(batch[0])
+    return list(zip(*(torch.split(part, size) for part in batch), strict=True))
 
 
 def _summed(parts: Sequence[Tensor]) -> Tensor:

@@ -46,7 +46,7 @@ from distill.labels import Labels, LearnedLabels
 from distill.learned import Learned
 from distill.networks import Network
 from distill.objectives.base import Objective, Pulling
-from distill.pullback import Through, Weights, gradient, pullback, scaled
+from distill.pullback import Through, Weights, pullback, scaled, whole_gradient
 from distill.real import RealData
 from distill.rng import derive
 
@@ -169,7 +169,8 @@ class _Unrolling(Pulling):
         _, height, width = self.real.image_shape
         draw = self.objective.augmentation.draw(len(rows), (height, width), rng)
         images, targets = draw(leaf), small.targets(rows)
-        slopes = gradient(network, weights, (images.detach(), targets), list(weights))
+        batch = (images.detach(), targets)
+        slopes = whole_gradient(network, weights, batch, self.objective.chunk)
         mu = self.objective.momentum
         moment = _moved(slopes, taken[-1].moment, mu) if taken and mu else slopes
         return _Taken(weights, moment, rows, leaf, images, targets)
