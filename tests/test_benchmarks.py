@@ -1,11 +1,15 @@
 """The benchmarks time in turns, and say so where the code or the data they need isn't there."""
 
+import operator
+import sys
+from functools import partial
+
 import pytest
 import torch
 
 from benchmarks import dc_step, dm_step, evaluation, mtt_step, unrolling
 from benchmarks.alternate import Timings, alternate
-from benchmarks.memory import Peak
+from benchmarks.memory import Peak, peak
 from benchmarks.released import Implementation, plainly_strided, relative_difference
 from benchmarks.setting import setting
 from benchmarks.trajectory import PLAIN, WORDS, trajectory
@@ -40,6 +44,13 @@ def test_peak_is_told_apart_from_what_was_there_before():
         .row("ours")
         .endswith("peak 650 MB, 250 MB above what was there before the call")
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere loading is counted too")
+def test_a_peak_is_that_of_the_call_and_of_nothing_before():
+    # To load 100 MB another process holds them twice for a while; the call makes 200 MB of them.
+    found = peak(partial, operator.mul, b"1" * 10**8, 2)
+    assert 190e6 < found.after - found.before < 250e6
 
 
 @pytest.mark.parametrize(

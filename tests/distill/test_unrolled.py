@@ -171,6 +171,13 @@ def test_chunks_change_nothing(real, terminal, rng):
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
 
+def test_no_more_images_than_a_chunk_are_seen_at_once(real, terminal, rng):
+    seen = []
+    terminal.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    unrolled(terminal, chunk=2).begin(real, {}).step(0, small_set(rng))
+    assert seen == [2, 2, 1] * 8  # five images, four inner steps, there and back
+
+
 def test_ordered_steps_take_the_images_in_turn(real, terminal, rng):
     # One image of each class a step: rows 0, 2, 3, then 1, 2 (class 1 has one), 4, then again.
     how = unrolled(terminal, batch=1, ordered=True)
