@@ -26,7 +26,7 @@ demo: $(STAMP)
 	.venv/bin/fedcl compare demo
 
 test: $(STAMP)
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n auto --dist worksteal
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

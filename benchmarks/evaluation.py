@@ -23,6 +23,7 @@ from benchmarks.setting import compare, composed, parser, status
 from distill.condenser import Task, condense, even_counts
 from distill.evaluate import Evaluation
 from distill.images import LabelledImages
+from distill.instance_norm import InstanceNorm
 from distill.networks import Architecture, Halve, Network, fresh
 from distill.rng import derive
 
@@ -123,6 +124,10 @@ def _of_torch(layer: nn.Module) -> nn.Module:
         return nn.AvgPool2d(2)
     if isinstance(layer, nn.ReLU):
         return nn.ReLU()
+    if isinstance(layer, InstanceNorm):
+        groups = nn.GroupNorm(len(layer.weight), len(layer.weight))
+        groups.load_state_dict(layer.state_dict())
+        return groups
     return copy.deepcopy(layer)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import dc_step, dm_step, evaluation, mtt_step, unrolling
+from benchmarks import dc_step, dm_accuracy, dm_step, evaluation, mtt_step, unrolling
 from benchmarks.alternate import Timings, alternate
 from benchmarks.memory import Peak, peak
 from benchmarks.released import Implementation, plainly_strided, relative_difference
@@ -57,6 +57,7 @@ def test_a_peak_is_that_of_the_call_and_of_nothing_before():
     ("script", "project"),
     [
         (dm_step, "VICO-UoE/DatasetCondensation"),
+        (dm_accuracy, "VICO-UoE/DatasetCondensation"),
         (dc_step, "VICO-UoE/DatasetCondensation"),
         (mtt_step, "GeorgeCazenavette/mtt-distillation"),
     ],
@@ -95,8 +96,10 @@ def test_difference_is_a_share_of_the_largest_entry():
     assert relative_difference(torch.tensor([-4.0, 1.0]), torch.tensor([-3.0, 0.5])) == 0.25
 
 
-def test_the_plain_evaluation_is_the_same_training():
+def test_the_plain_evaluation_is_the_same_training_with_torchs_own_layers():
     job = evaluation.evaluated("digits", 4)
+    layers = {type(layer) for layer in job.trained_plainly().modules()}
+    assert all(layer.__module__.startswith("torch.nn.") for layer in layers)
     # the two average pools round differently, which may turn a few of 360 images
     assert job.plainly()() == pytest.approx(job.by_ours()(), abs=3 / 360)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 180.0  # seconds; other tests may hold every core
 AT_ONCE = 3.0  # seconds, less than what a run takes to end by itself
 
 
