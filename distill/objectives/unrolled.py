@@ -19,6 +19,10 @@ from :math:`u = 0` and :math:`t = T - 1` down to 0,
 one pullback a step. It is exact, and keeps the weights of the steps and the graph of one
 batch, where back-propagation through the whole training keeps the graphs of all.
 
+With a window of :math:`M` steps the training ends at a drawn :math:`N`, uniform in
+:math:`M, \dots, T`, and the recursion stops after the last :math:`M` steps (RaT-BPTT): the set
+learns to serve late in training too, at the cost of a short one.
+
 References:
     | Dataset Distillation (Wang et al., 2018), https://arxiv.org/abs/1811.10959
     | Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks
@@ -26,6 +30,8 @@ References:
     | Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory (Cui et al., ICML
     | 2023), https://arxiv.org/abs/2211.10586: ``exact=false`` leaves out the last term, as
     | TESLA does, which treats the weights of earlier steps as constants
+    | Embarrassingly Simple Dataset Distillation (Feng, Vedantam and Kempe, ICLR 2024),
+    | https://arxiv.org/abs/2311.07025: ``window``
 
 Differences from the papers: TESLA is meant without momentum; its released code also loses a
 factor of two, which is right here. RTP applies one drawn transform in all steps; here every
@@ -33,6 +39,7 @@ step draws its own.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass
 from typing import final
 
@@ -91,6 +98,8 @@ class Unrolled(Objective):
         augmentation: Drawn per image, one family an inner step.
         exact: Whether the weights of earlier steps count; false: TESLA's approximation.
         chunk: Images whose graph is alive at once; None: all of an inner step.
+        window: M, steps differentiated through, in 1..T, of a training whose length is drawn;
+            None: all T of them.
     """
 
     terminal: Terminal
@@ -102,14 +111,20 @@ class Unrolled(Objective):
     augmentation: Augmentation
     exact: bool
     chunk: int | None
+    window: int | None
 
     def __post_init__(self) -> None:
         whole("objective.inner_steps", self.inner_steps, 1)
         positive("objective.step_size", self.step_size)
         below_one("objective.momentum", self.momentum)
-        for name, value in (("batch", self.batch), ("chunk", self.chunk)):
-            if value is not None:
-                whole(f"objective.{name}", value, 1)
+        for name in ("batch", "chunk", "window"):
+            if getattr(self, name) is not None:
+                whole(f"objective.{name}", getattr(self, name), 1)
+        if self.window is not None and self.window > self.inner_steps:
+            raise ValueError(
+                f"objective.window must be <= objective.inner_steps={self.inner_steps}, "
+                f"got {self.window}"
+            )
         if not self.exact and self.momentum > 0:
             raise ValueError(
                 f"objective.momentum must be 0 with objective.exact=false, got {self.momentum}"
@@ -133,6 +148,7 @@ class Unrolled(Objective):
 class _Taken:
     """An inner step that was taken: what its reversal needs."""
 
+    index: int
     weights: Weights
     moment: Weights
     rows: Tensor
@@ -148,20 +164,26 @@ class _Unrolling(Pulling):
     def step(self, index: int, small: Learned) -> float:
         rng = derive(self.real.seed, "step", index)
         network, weights = self.ending.start(index)
-        taken = list[_Taken]()
-        for inner in range(self.objective.inner_steps):
+        taken = deque[_Taken](maxlen=self.objective.window)
+        for inner in range(self._length(rng)):
             taken.append(self._inner_step(small, network, weights, (inner, taken, rng)))
             weights = _moved(weights, taken[-1].moment, -self._rate(small, inner))
         loss, slope = self.ending.end(index, weights)
         self._reverse(small, network, taken, slope)
         return loss
 
+    def _length(self, rng: torch.Generator) -> int:
+        most, window = self.objective.inner_steps, self.objective.window
+        if window is None:
+            return most
+        return int(torch.randint(window, most + 1, (1,), generator=rng).item())
+
     def _inner_step(
         self,
         small: Learned,
         network: Network,
         weights: Weights,
-        so_far: tuple[int, list[_Taken], torch.Generator],
+        so_far: tuple[int, deque[_Taken], torch.Generator],
     ) -> _Taken:
         inner, taken, rng = so_far
         rows = self._rows(small, inner, rng)
@@ -173,7 +195,7 @@ class _Unrolling(Pulling):
         slopes = whole_gradient(network, weights, batch, self.objective.chunk)
         mu = self.objective.momentum
         moment = _moved(slopes, taken[-1].moment, mu) if taken and mu else slopes
-        return _Taken(weights, moment, rows, leaf, images, targets)
+        return _Taken(inner, weights, moment, rows, leaf, images, targets)
 
     def _rate(self, small: Learned, inner: int) -> float:
         rates = small.rates
@@ -187,14 +209,14 @@ class _Unrolling(Pulling):
         return torch.cat([rows[places % len(rows)] for rows in small.by_class])
 
     def _reverse(
-        self, small: Learned, network: Network, taken: list[_Taken], slope: Weights
+        self, small: Learned, network: Network, taken: deque[_Taken], slope: Weights
     ) -> None:
         through = Through(self.objective.exact, self.objective.chunk)
         direction = scaled(slope, 0.0)
-        for inner, step in reversed(list(enumerate(taken))):
-            small.pull_rate(inner, -_product(slope, step.moment))
+        for step in reversed(taken):
+            small.pull_rate(step.index, -_product(slope, step.moment))
             direction = _moved(
-                scaled(direction, self.objective.momentum), slope, -self._rate(small, inner)
+                scaled(direction, self.objective.momentum), slope, -self._rate(small, step.index)
             )
             batch = (step.images.detach(), step.targets)
             pulled = pullback(network, step.weights, batch, direction, through)

@@ -127,7 +127,7 @@ def test_answers_have_no_graph_and_are_read_as_distributions():
 
 def method_of(parameterisation: Parameterisation, iterations: int = 2) -> Distillation:
     terminal = ExpertDistance(EXPERTS, 1, 0, 1, 0)
-    objective = Unrolled(terminal, 2, 0.1, 0.0, None, False, PLAIN, True, None)
+    objective = Unrolled(terminal, 2, 0.1, 0.0, None, False, PLAIN, True, None, None)
     labels = ExpertLabels(EXPERTS)
     return Distillation(objective, parameterisation, labels, Random(), SGD(0.1, 0.0), iterations)
 

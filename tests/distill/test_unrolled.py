@@ -93,15 +93,22 @@ def small_set(rng, labels=None, rates=()) -> Learned:
 
 
 def unrolled(terminal: Terminal, **values) -> Unrolled:
-    plain = Unrolled(terminal, 4, 0.3, 0.0, None, False, PLAIN, True, None)
+    plain = Unrolled(terminal, 4, 0.3, 0.0, None, False, PLAIN, True, None, None)
     return replace(plain, **values)
 
 
 def trained(small: Learned, terminal: Distance, how: Unrolled, rng) -> Mapping[str, Tensor]:
     """Training as the paper writes it, with the graph of all of it."""
     weights = {name: w.clone().requires_grad_() for name, w in terminal.first.items()}
-    moment = None
-    for inner in range(how.inner_steps):
+    moment, steps = None, how.inner_steps
+    if how.window is not None:
+        steps = int(torch.randint(how.window, steps + 1, (1,), generator=rng))
+    for inner in range(steps):
+        if how.window is not None and inner == steps - how.window and moment is not None:
+            weights, moment = (
+                {k: w.detach().requires_grad_() for k, w in held.items()}
+                for held in (weights, moment)
+            )
         rows = torch.cat(small.draw(how.batch, rng))
         images = how.augmentation.draw(len(rows), (8, 8), rng)(small.parameters["pixels"][rows])
         targets = small.classes[rows]
@@ -136,6 +143,35 @@ def test_the_gradient_is_that_of_the_whole_graph(
     for (name, value), wanted in zip(small.parameters.items(), expected, strict=True):
         torch.testing.assert_close(value.grad, wanted, rtol=1e-9, atol=1e-12, msg=name)
         assert wanted.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_window_takes_the_gradient_of_the_last_steps_of_a_drawn_number(
+    real, terminal, rng, index
+):
+    small = small_set(rng, SoftLabels(0.8), [0.3, 0.2, 0.1, 0.15, 0.25])
+    how = unrolled(terminal, inner_steps=5, window=2, momentum=0.9, batch=1, augmentation=DSA)
+    how.begin(real, {}).step(index, small)
+    end = trained(small, terminal, how, derive(0, "step", index))
+    expected = torch.autograd.grad(half_length(end), list(small.parameters.values()))
+    for (name, value), wanted in zip(small.parameters.items(), expected, strict=True):
+        torch.testing.assert_close(value.grad, wanted, rtol=1e-9, atol=1e-12, msg=name)
+    assert (small.others[RATES].grad != 0).sum() == 2
+
+
+def test_a_window_ends_training_anywhere_from_its_length_to_all_steps(real, terminal, rng):
+    pulling = unrolled(terminal, inner_steps=5, window=3).begin(real, {})
+    lengths = [pulling._length(derive(0, "step", index)) for index in range(60)]
+    assert set(lengths) == {3, 4, 5}
+
+
+def test_a_window_of_all_steps_is_no_window(real, terminal, rng):
+    gradients = []
+    for window in (None, 4):
+        small = small_set(torch.Generator().manual_seed(1))
+        unrolled(terminal, window=window).begin(real, {}).step(0, small)
+        gradients.append(small.parameters["pixels"].grad)
+    assert gradients[0].equal(gradients[1])
 
 
 def test_one_step_agrees_with_arithmetic(real, terminal, rng):
@@ -224,7 +260,11 @@ def test_momentum_is_refused_with_the_approximation(terminal):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("inner_steps", 0), ("step_size", 0.0), ("batch", 0), ("chunk", 0)]
+    ("field", "value"),
+    [
+        *(("inner_steps", 0), ("step_size", 0.0), ("batch", 0), ("chunk", 0)),
+        *(("window", 0), ("window", 5)),  # of four steps
+    ],
 )
 def test_bad_fields_are_refused(terminal, field, value):
     with pytest.raises(ValueError, match=rf"objective\.{field} must be"):
