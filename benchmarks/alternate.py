@@ -78,14 +78,14 @@ def alternate(theirs: Callable[[], object], ours: Callable[[], object], rounds: 
         raise ValueError(f"rounds must be >= 1, got {rounds}")
     theirs()
     ours()
-    pairs = [(_taken(theirs), _taken(ours)) for _ in range(rounds)]
+    pairs = [(taken(theirs), taken(ours)) for _ in range(rounds)]
     wall, processor = (
         Timings([t[clock] for t, _ in pairs], [o[clock] for _, o in pairs]) for clock in (0, 1)
     )
     return Comparison(wall, processor)
 
 
-def _taken(call: Callable[[], object]) -> tuple[float, float]:
+def taken(call: Callable[[], object]) -> tuple[float, float]:
     """Returns the wall and the processor seconds of one call."""
     wall, processor = time.perf_counter(), time.process_time()
     call()
