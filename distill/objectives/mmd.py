@@ -15,7 +15,8 @@ References:
 Differences from the paper: its code is not public. Networks are those of the configured
 source, fresh ones by default, where the paper's are trained. The bandwidth is
 :math:`\sigma^2 = b \cdot m`, with :math:`m` the mean squared distance of real embeddings of
-one class, so that no scale has to be tuned for an architecture; :math:`b` is a field.
+one class, so that no scale has to be tuned for an architecture; :math:`b` is a field. A class
+of one real image has no such distance: its :math:`m` is that to the synthetic images.
 """
 
 from dataclasses import dataclass
@@ -66,12 +67,13 @@ class MeanDiscrepancy(Statistic):
         return differentiated(torch.stack(losses).sum(), synthetic)
 
     def _discrepancy(self, real: Tensor, synthetic: Tensor) -> Tensor:
-        among_real = squared_distances(real, real)
-        scale = 2 * self.bandwidth * among_real.mean().clamp(min=torch.finfo(real.dtype).tiny)
+        among_real, between = squared_distances(real, real), squared_distances(real, synthetic)
+        mean = among_real.mean() if len(real) > 1 else between.detach().mean()
+        scale = 2 * self.bandwidth * mean.clamp(min=torch.finfo(real.dtype).tiny)
         return (
             (-among_real / scale).exp().mean()
             + (-squared_distances(synthetic, synthetic) / scale).exp().mean()
-            - 2 * (-squared_distances(real, synthetic) / scale).exp().mean()
+            - 2 * (-between / scale).exp().mean()
         )
 
 

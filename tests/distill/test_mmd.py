@@ -79,6 +79,13 @@ def test_every_class_has_a_kernel_as_wide_as_its_own_images_lie_apart():
     assert loss == pytest.approx(1 - exp(-1), rel=1e-12)
 
 
+def test_the_kernel_of_a_single_real_image_is_as_wide_as_the_synthetic_ones_lie_from_it():
+    # Squared distance 4 = m, so k = exp(-4 / 8): 1 + 1 - 2 k; slope -2 k (2 - 0) / 4.
+    loss, gradient = pulled(MeanDiscrepancy(1.0), flatten(), numbers([2], [0]), numbers([0], [0]))
+    assert loss == pytest.approx(2 - 2 * exp(-0.5), rel=1e-12)
+    assert gradient.item() == pytest.approx(-exp(-0.5), rel=1e-12)
+
+
 @pytest.mark.parametrize("bandwidth", [0.2, 1.0, 5.0])
 def test_loss_and_gradient_agree_with_sums_over_pairs(rng, bandwidth):
     network = convnet(rng)
