@@ -48,5 +48,7 @@ def test_an_ended_comparison_leaves_no_worker(tmp_path, how):
         assert process.wait(PATIENCE) == 130
         assert until(lambda: not any(is_running(worker) for worker in workers), AT_ONCE)
     finally:
-        process.kill()
+        if process.poll() is None:
+            for left in (*children_of(process.pid), process.pid):
+                os.kill(left, signal.SIGKILL)
     assert "the same command goes on from here" in process.communicate()[1]
