@@ -1,13 +1,12 @@
 """The peak memory of one call, in a process of its own."""
 
-import ctypes
-import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, final
+
+from experiments.peak import forget_peak, peak_bytes
 
 
 @final
@@ -42,22 +41,7 @@ def peak(prepare: Callable[..., Callable[[], object]], *given: Any) -> Peak:
 
 def _peak(prepare: Callable[..., Callable[[], object]], *given: Any) -> Peak:
     call = prepare(*given)
-    _forget_largest()
-    before = _largest()
+    forget_peak()
+    before = peak_bytes()
     call()
-    return Peak(before, _largest())
-
-
-def _forget_largest() -> None:
-    """Gives freed memory back and makes Linux count from what is resident then."""
-    counter = Path("/proc/self/clear_refs")
-    if counter.exists():
-        ctypes.CDLL(None).malloc_trim(0)  # or a call could take, uncounted, what loading left
-        counter.write_text("5")  # man proc_pid_clear_refs
-
-
-def _largest() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage also counts what the parent held when it started this process
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Peak(before, peak_bytes())

@@ -15,7 +15,8 @@ from distill.allocator import keep_freed_memory
 from distill.checks import one_of, whole
 from experiments.build import Plan, plan, swept
 from experiments.errors import CommandError, RunFailedError, interrupted
-from experiments.record import RunFolder, git_commit, machine, peak_rss_bytes, versions
+from experiments.peak import forget_peak, peak_bytes
+from experiments.record import RunFolder, git_commit, machine, versions
 from experiments.scenarios.base import Outcome, Run
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
         logger.info("%s has completed before", folder.path)
         return folder.path
     device = _set_up(settings, kind)
+    forget_peak()  # of runs before this one
     try:
         ready = planned.scenario.prepare(device)
     except (ValueError, TypeError) as error:
@@ -140,7 +142,7 @@ def _draw(folder: RunFolder, outcome: Outcome) -> None:
 
 
 def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict[str, Any]) -> None:
-    cost = {"seconds": time.perf_counter() - clock, "peak_rss_bytes": peak_rss_bytes()}
+    cost = {"seconds": time.perf_counter() - clock, "peak_rss_bytes": peak_bytes()}
     folder.write_record({**record, **cost, "history": [], **result})
 
 

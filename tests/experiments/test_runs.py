@@ -1,6 +1,7 @@
 """Equal seeds give equal records, and a killed run ends with the numbers of an unbroken one."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from distill.synthetic import SyntheticSet
 from experiments.build import plan
 from experiments.cli import main
 from experiments.errors import CommandError
+from experiments.peak import peak_bytes
 from experiments.record import RunFolder
 from experiments.reporting.images import Stack
 from experiments.run import _device, run
@@ -96,6 +98,15 @@ def test_a_completed_run_is_not_repeated(tmp_path):
     kind, words = words_of("federated", tmp_path)
     first = record_of(run(kind, words, command="test"))["started"]
     assert record_of(run(kind, words, command="test"))["started"] == first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the process")
+def test_the_peak_of_a_run_is_not_what_was_held_before_it(tmp_path):
+    large = bytearray(b"1" * 300_000_000)
+    before = peak_bytes()
+    del large
+    kind, words = words_of("distill", tmp_path)
+    assert record_of(run(kind, words, command="test"))["peak_rss_bytes"] < before - 200_000_000
 
 
 def test_a_failing_run_says_so_in_its_record_and_status(tmp_path, capsys):
