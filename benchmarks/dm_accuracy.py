@@ -23,6 +23,7 @@ from benchmarks.dm_step import REAL, steps
 from benchmarks.setting import composed, parser, setting, status
 from distill.condenser import Step
 from distill.images import LabelledImages
+from experiments.scenarios.distillation import DistillationRun
 
 WORDS = (
     *("dataset=fashion_mnist", "method=dm", "start=real", "ipc=10", "method.iterations=100000"),
@@ -49,11 +50,11 @@ def measure(args: Namespace) -> None:
     released = Condensation.like(utils, ours, REAL)
     theirs = as_glibc_adapts(steps(released))
     spent = [taken(theirs)[1] for _ in range(args.rounds)]
-    small = ours.learned().as_images()
+    run, small = composed(words), ours.learned().as_images()
     reached = [("released", spent, released.images.detach())]
     reached.append(("ours", *within(sum(spent) / args.share, as_we_set_it(ours.steps()))))
     for name, seconds, images in reached:
-        found = scored(words, LabelledImages(images, small.labels, small.num_classes))
+        found = scored(run, LabelledImages(images, small.labels, small.num_classes))
         accuracies = f"{mean(found):.4f} ({', '.join(f'{a:.4f}' for a in found)})"
         print(f"{name:<10}{len(seconds)} steps, {sum(seconds):.0f} s: {accuracies}", flush=True)
 
@@ -67,9 +68,8 @@ def within(seconds: float, take: Callable[[], Step]) -> tuple[Sequence[float], t
     return spent, last[-1].result().data.images
 
 
-def scored(words: Sequence[str], small: LabelledImages) -> list[float]:
+def scored(run: DistillationRun, small: LabelledImages) -> list[float]:
     """Returns the test accuracy of each network that the preset trains on the set."""
-    run = composed(words)
     names = (run.test, run.scenario.network, run.scenario.seed)
     return list(run.scenario.evaluation.accuracies(small, *names))
 

@@ -96,6 +96,14 @@ def test_difference_is_a_share_of_the_largest_entry():
     assert relative_difference(torch.tensor([-4.0, 1.0]), torch.tensor([-3.0, 0.5])) == 0.25
 
 
+def test_ours_takes_steps_until_the_time_given_is_spent():
+    take = setting(["dataset=digits", "method=dm", "ipc=1", "network.width=4"]).steps()
+    given = 5 * sum(dm_accuracy.within(1e-9, take)[0])  # of one step
+    spent, images = dm_accuracy.within(given, take)
+    assert sum(spent[:-1]) < given <= sum(spent)
+    assert len(images) == 10
+
+
 def test_the_plain_evaluation_is_the_same_training_with_torchs_own_layers():
     job = evaluation.evaluated("digits", 4)
     layers = {type(layer) for layer in job.trained_plainly().modules()}
