@@ -98,7 +98,8 @@ def test_difference_is_a_share_of_the_largest_entry():
 
 def test_ours_takes_steps_until_the_time_given_is_spent():
     take = setting(["dataset=digits", "method=dm", "ipc=1", "network.width=4"]).steps()
-    given = 5 * sum(dm_accuracy.within(1e-9, take)[0])  # of one step
+    take()  # the first step is slower
+    given = 3 * sum(dm_accuracy.within(1e-9, take)[0])  # of one step
     spent, images = dm_accuracy.within(given, take)
     assert sum(spent[:-1]) < given <= sum(spent)
     assert len(images) == 10
