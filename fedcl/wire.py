@@ -147,16 +147,6 @@ def check_images(
         )
 
 
-def check_nothing(record: ArrayRecord) -> None:
-    """Refuses any array where none was asked for.
-
-    Raises:
-        BadUploadError: If there is one.
-    """
-    if len(record):
-        raise BadUploadError(f"arrays must be none, got {', '.join(record)}")
-
-
 def pack_memory(memory: Memory) -> ArrayRecord:
     """Returns what a memory keeps, as a client's state: images as stored, by class."""
     return ArrayRecord({str(c): Array(images.numpy()) for c, images in memory.kept.items()})

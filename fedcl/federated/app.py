@@ -34,8 +34,8 @@ def _local_half(method: FederatedMethod, world: World) -> Callable[[Message, Con
             received=dict(message.content.array_records),
             state=context.state,
         )
-        arrays = method.local_update(task)
+        records = method.local_update(task)
         metrics = MetricRecord({"num-examples": len(task.data)})
-        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+        return Message(RecordDict({**records, "metrics": metrics}), reply_to=message)
 
     return update

@@ -1,24 +1,65 @@
 """Averaging of weights: the server half that FedAvg and its kin share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from typing import final
 
 import numpy as np
+import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
-from fedcl.federated.base import Upload
+from fedcl.federated.base import MODEL, ServerTask, Upload
+from fedcl.wire import check_weights
+
+Arrays = Mapping[str, npt.NDArray[np.floating]]
 
 
-def weighted_mean(uploads: Sequence[Upload]) -> ArrayRecord:
-    """Returns the mean of the clients' arrays, each weighted by its images.
+@final
+class RunningMean:
+    """A weighted mean of arrays that come one after the other, summed in float64; none is kept.
 
-    Sums are taken in float64, in the order given; each array keeps its type.
+    Attributes:
+        weight: The sum of the weights so far.
     """
-    total = sum(upload.examples for upload in uploads)
-    mean = {}
-    for name, array in uploads[0].arrays.items():
-        first = array.numpy()
-        summed = np.zeros(first.shape, np.float64)
-        for upload in uploads:
-            summed += upload.arrays[name].numpy() * (upload.examples / total)
-        mean[name] = Array(summed.astype(first.dtype))
-    return ArrayRecord(mean)
+
+    def __init__(self) -> None:
+        self.weight = 0.0
+        self._sums: dict[str, npt.NDArray[np.float64]] = {}
+
+    def add(self, arrays: Arrays, weight: float) -> None:
+        """Adds arrays of the same names and shapes each time."""
+        self.weight += weight
+        for name, array in arrays.items():
+            scaled = array.astype(np.float64) * weight
+            self._sums[name] = self._sums[name] + scaled if name in self._sums else scaled
+
+    def mean(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Returns the mean, once something was added."""
+        return {name: summed / self.weight for name, summed in self._sums.items()}
+
+
+def weighted_mean(uploads: Iterable[Upload]) -> ArrayRecord:
+    """Returns the mean of the clients' weights, each weighted by its images, as float32."""
+    mean = RunningMean()
+    for upload in uploads:
+        mean.add(arrays_of(upload.arrays), upload.examples)
+    return packed(mean.mean())
+
+
+def check_network(upload: Upload, server: ServerTask) -> None:
+    """Refuses all but weights of the names, shapes and types of the server's, and finite.
+
+    Raises:
+        BadUploadError: Saying which rule is broken.
+    """
+    upload.check_names(MODEL)
+    check_weights(upload.arrays, server.weights)
+
+
+def arrays_of(record: ArrayRecord) -> dict[str, npt.NDArray[np.floating]]:
+    """Returns the arrays of a record by name."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def packed(arrays: Arrays) -> ArrayRecord:
+    """Returns arrays as a record of weights, float32."""
+    return ArrayRecord({name: Array(array.astype(np.float32)) for name, array in arrays.items()})

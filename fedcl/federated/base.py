@@ -1,19 +1,22 @@
 """What a federated method is: both halves, the client's update and the server's aggregation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
+import torch
 from flwr.app import ArrayRecord, RecordDict
 
+from distill.condenser import State
 from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, ImageShape, Network, fresh
 from distill.rng import derive
 from distill.synthetic import SyntheticSet
-from fedcl.wire import unpack_weights
+from fedcl.wire import BadUploadError, unpack_weights
 
-MODEL, MEMORY = "arrays", "memory"  # names of records on the wire; the first is Flower's own
+Records = Mapping[str, ArrayRecord]  # what one message carries, by the names below and others
+MODEL, MEMORY = "arrays", "memory"  # the first is Flower's own
 
 
 @final
@@ -67,13 +70,18 @@ class LocalTask:
     client: int
     round: int
     experience: int
-    received: Mapping[str, ArrayRecord]
+    received: Records
     state: RecordDict
 
     @property
     def data(self) -> LabelledImages:
         """This client's images of this experience, normalised."""
         return self.world.clients[self.client][self.experience]
+
+    @property
+    def rng(self) -> torch.Generator:
+        """The stream of this client's training in this round, from its beginning."""
+        return derive(self.world.seed, "client", self.client, "round", self.round)
 
     def network(self) -> Network:
         """Returns a network with the weights that came."""
@@ -91,6 +99,7 @@ class ServerTask:
         experience: Index of the stream's experience; 0 where there is no stream.
         weights: The global network.
         memory: Small sets that clients uploaded, or None.
+        kept: What the method keeps from round to round, its own affair; empty at first.
     """
 
     world: World
@@ -98,6 +107,7 @@ class ServerTask:
     experience: int
     weights: ArrayRecord
     memory: SyntheticSet | None
+    kept: State = field(default_factory=dict)
 
 
 @final
@@ -108,12 +118,28 @@ class Upload:
     Attributes:
         client: Its number.
         examples: Images it says it used, >= 1.
-        arrays: Weights or a small set.
+        records: Weights, a small set, or whatever the method's clients send.
     """
 
     client: int
     examples: int
-    arrays: ArrayRecord
+    records: Records
+
+    @property
+    def arrays(self) -> ArrayRecord:
+        """The record of the name that Flower gives to what is learnt."""
+        return self.records[MODEL]
+
+    def check_names(self, *names: str) -> None:
+        """Refuses records other than those named.
+
+        Raises:
+            BadUploadError: If one lacks, or is too many.
+        """
+        if set(self.records) != set(names):
+            raise BadUploadError(
+                f"records must be {_listed(names)}, got {_listed(sorted(self.records))}"
+            )
 
 
 class FederatedMethod(ABC):
@@ -126,11 +152,11 @@ class FederatedMethod(ABC):
     rounds: int
 
     @abstractmethod
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+    def broadcast(self, server: ServerTask) -> Records:
         """Returns what the server sends to every client of this round."""
 
     @abstractmethod
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         """Returns what a client uploads after its part of the work."""
 
     @abstractmethod
@@ -142,10 +168,16 @@ class FederatedMethod(ABC):
         """
 
     @abstractmethod
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the server's task with new weights, a new memory, or both.
 
         Args:
             server: As it was when the round began.
-            uploads: Those that passed the check, ordered by client; at least one.
+            uploads: Those that passed the check, ordered by client, at least one. They come
+                one after the other and can be gone through once, so that a mean needs no
+                more memory for a thousand clients than for one.
         """
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

@@ -13,18 +13,15 @@ References:
 Differences from the paper: none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import final
 
-from flwr.app import ArrayRecord
-
 from distill.checks import whole
-from distill.rng import derive
 from distill.training import Recipe, train
-from fedcl.federated.averaging import weighted_mean
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, ServerTask, Upload
-from fedcl.wire import check_weights, pack_weights
+from fedcl.federated.averaging import check_network, weighted_mean
+from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.wire import pack_weights
 
 
 @final
@@ -43,21 +40,20 @@ class FedAvg(FederatedMethod):
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)
 
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+    def broadcast(self, server: ServerTask) -> Records:
         """Returns the global weights."""
         return {MODEL: server.weights}
 
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
         network = task.network()
-        rng = derive(task.world.seed, "client", task.client, "round", task.round)
-        train(network, task.data, self.local, rng)
-        return pack_weights(network)
+        train(network, task.data, self.local, task.rng)
+        return {MODEL: pack_weights(network)}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""
-        check_weights(upload.arrays, server.weights)
+        check_network(upload, server)
 
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the mean of the clients' weights."""
         return replace(server, weights=weighted_mean(uploads))

@@ -15,19 +15,17 @@ Differences from the paper: all clients do the same local work; the paper lets s
 less. The mean is weighted by images, as in FedAvg; the paper samples clients so instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import final
 
-from flwr.app import ArrayRecord
 from torch import nn
 
 from distill.checks import at_least, whole
-from distill.rng import derive
 from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import weighted_mean
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, ServerTask, Upload
-from fedcl.wire import check_weights, pack_weights
+from fedcl.federated.averaging import check_network, weighted_mean
+from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.wire import pack_weights
 
 
 @final
@@ -49,11 +47,11 @@ class FedProx(FederatedMethod):
         whole("rounds", self.rounds, 1)
         at_least("federated.mu", self.mu, 0)
 
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+    def broadcast(self, server: ServerTask) -> Records:
         """Returns the global weights."""
         return {MODEL: server.weights}
 
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training on :math:`h_k`."""
         network = task.network()
         anchor = [parameter.detach().clone() for parameter in network.parameters()]
@@ -63,14 +61,13 @@ class FedProx(FederatedMethod):
                 if w.grad is not None:
                     w.grad.add_(w.detach() - w_t, alpha=self.mu)
 
-        rng = derive(task.world.seed, "client", task.client, "round", task.round)
-        train(network, task.data, self.local, rng, Additions(add_proximal_gradient))
-        return pack_weights(network)
+        train(network, task.data, self.local, task.rng, Additions(add_proximal_gradient))
+        return {MODEL: pack_weights(network)}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""
-        check_weights(upload.arrays, server.weights)
+        check_network(upload, server)
 
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the mean of the clients' weights."""
         return replace(server, weights=weighted_mean(uploads))

@@ -2,6 +2,7 @@
 
 Every message is turned into the bytes a SuperLink would carry and back, in both directions,
 so that what is counted is what would be sent and no client shares memory with the server.
+Replies come one after the other, so that a thousand of them are never held at once.
 A client's state is kept as bytes and replaced only when the client succeeded.
 """
 
@@ -89,8 +90,9 @@ class LocalGrid(Grid):
         *,
         timeout: float | None = None,  # noqa: ARG002
     ) -> Iterable[Message]:
-        """Returns the replies to ``messages``; clients work at once, so none times out."""
-        return self.pull_messages(self.push_messages(messages))
+        """Yields the reply to each message; its client works when its reply is asked for."""
+        for message in messages:
+            yield self._replies.pop(self._exchange(message))
 
     def restore(self, states: Mapping[int, Frozen]) -> None:
         """Puts back the clients' states of an earlier run."""

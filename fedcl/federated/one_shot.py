@@ -17,11 +17,9 @@ network, where DOSFL distils a sequence of steps for one initial network and Fed
 kernel inducing points; here either would be one more ``method=``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import final
-
-from flwr.app import ArrayRecord
 
 from distill.checks import whole
 from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
@@ -29,7 +27,7 @@ from distill.images import LabelledImages
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe, train
-from fedcl.federated.base import FederatedMethod, LocalTask, ServerTask, Upload
+from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
 from fedcl.wire import check_images, pack_images, pack_weights, unpack_images
 
 
@@ -54,23 +52,24 @@ class OneShot(FederatedMethod):
         whole("ipc", self.ipc, 1)
         pixels_alone(self.method)
 
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:  # noqa: ARG002
+    def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         """Returns nothing: a client needs no weights."""
         return {}
 
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         """Returns the client's small set."""
         seed = subseed(task.world.seed, "client", task.client)
         counts = even_counts(task.data, self.ipc)
         wanted = Task(task.data, counts, task.world.normalisation, seed)
-        return pack_images(condense(self.method, wanted))
+        return {MODEL: pack_images(condense(self.method, wanted))}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
         world = server.world
+        upload.check_names(MODEL)
         check_images(upload.arrays, world.image_shape, world.num_classes, self.ipc)
 
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, and with weights trained on it from scratch."""
         world = server.world
         parts = [unpack_images(upload.arrays, world.normalisation) for upload in uploads]

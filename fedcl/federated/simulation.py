@@ -86,6 +86,7 @@ class Simulation:
         return {
             "weights": dict(self.task.weights.to_torch_state_dict()),
             "memory": None if memory is None else memory.state(),
+            "kept": self.task.kept,
             "clients": {
                 node: (key, dict(blobs)) for node, (key, blobs) in self.grid.states.items()
             },
@@ -99,4 +100,5 @@ class Simulation:
             self.task,
             weights=ArrayRecord(state["weights"]),
             memory=None if memory is None else SyntheticSet.from_state(memory),
+            kept=state["kept"],
         )

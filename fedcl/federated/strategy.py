@@ -1,8 +1,9 @@
 """The one adapter to Flower's Strategy: asks clients, checks what comes, counts what fails."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import final
 
 import torch
@@ -96,17 +97,15 @@ class MethodStrategy(Strategy):
             RoundFailedError: If fewer than ``min_completion`` of the asked clients pass.
         """
         self.failures = dict.fromkeys(self.asked.values(), "no reply")
-        uploads = [upload for reply in replies if (upload := self._accepted(reply)) is not None]
-        for client, reason in sorted(self.failures.items()):
-            logger.warning("round %d: client %d failed: %s", server_round, client, reason)
-        if len(uploads) < max(1.0, self.rules.min_completion * len(self.asked)):
-            reasons = "; ".join(f"client {c}: {why}" for c, why in sorted(self.failures.items()))
-            raise RoundFailedError(
-                f"min_completion must be reached, got {len(uploads)} of {len(self.asked)} clients "
-                f"in round {server_round}: {reasons}"
-            )
-        uploads.sort(key=lambda upload: upload.client)
-        self.task = self.method.aggregate(self.task, uploads)
+        uploads = self._accepted(replies)
+        first = next(uploads, None)
+        task = self.task
+        if first is not None:
+            task = self.method.aggregate(self.task, chain([first], uploads))
+        for _ in uploads:  # a method that reads no upload: its clients work all the same
+            pass
+        self._check_completion(server_round)
+        self.task = task
         return self.task.weights, MetricRecord({"failures": len(self.failures)})
 
     def configure_evaluate(
@@ -138,7 +137,27 @@ class MethodStrategy(Strategy):
             {"client": client, "round": server_round, "experience": self.task.experience}
         )
 
-    def _accepted(self, reply: Message) -> Upload | None:
+    def _accepted(self, replies: Iterable[Message]) -> Iterator[Upload]:
+        """Yields what passes, ordered by client, and counts what fails."""
+        if isinstance(replies, Sequence):  # a list, in any order; an in-process grid keeps it
+            replies = sorted(replies, key=lambda r: self.asked.get(r.metadata.src_node_id, -1))
+        for reply in replies:
+            upload = self._checked(reply)
+            if upload is not None:
+                yield upload
+
+    def _check_completion(self, server_round: int) -> None:
+        reasons = [f"client {c}: {why}" for c, why in sorted(self.failures.items())]
+        for reason in reasons:
+            logger.warning("round %d: %s", server_round, reason)
+        completed = len(self.asked) - len(reasons)
+        if completed < max(1.0, self.rules.min_completion * len(self.asked)):
+            raise RoundFailedError(
+                f"min_completion must be reached, got {completed} of {len(self.asked)} clients "
+                f"in round {server_round}: {'; '.join(reasons)}"
+            )
+
+    def _checked(self, reply: Message) -> Upload | None:
         client = self.asked.get(reply.metadata.src_node_id)
         if client is None:
             logger.warning("a reply from a node that was not asked is ignored")
@@ -156,12 +175,12 @@ class MethodStrategy(Strategy):
 def _upload(reply: Message, client: int) -> Upload:
     if reply.has_error():
         raise BadUploadError(reply.error.reason or f"Flower's error {reply.error.code}")
-    arrays, metrics = reply.content.get("arrays"), reply.content.get("metrics")
-    if not isinstance(arrays, ArrayRecord) or not isinstance(metrics, MetricRecord):
+    metrics = reply.content.get("metrics")
+    if not isinstance(metrics, MetricRecord):
         raise BadUploadError(
-            f"a reply must hold arrays and metrics, got {', '.join(reply.content) or 'nothing'}"
+            f"a reply must hold metrics, got {', '.join(reply.content) or 'nothing'}"
         )
     examples = metrics.get("num-examples")
     if not isinstance(examples, int) or examples < 1:
         raise BadUploadError(f"num-examples must be a whole number >= 1, got {examples!r}")
-    return Upload(client, examples, arrays)
+    return Upload(client, examples, dict(reply.content.array_records))

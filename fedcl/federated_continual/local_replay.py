@@ -12,28 +12,29 @@ References:
 Differences from the paper: one memory a client, in federated averaging.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import final
 
 from flwr.app import ArrayRecord
 
 from distill.condenser import Condenser, pixels_alone
-from distill.rng import derive, subseed
+from distill.rng import subseed
 from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import weighted_mean
+from fedcl.federated.averaging import check_network, weighted_mean
 from fedcl.federated.base import (
     MEMORY,
     MODEL,
     FederatedMethod,
     LocalTask,
+    Records,
     ServerTask,
     Upload,
     World,
 )
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
-from fedcl.wire import check_nothing, check_weights, pack_memory, pack_weights, unpack_memory
+from fedcl.wire import pack_memory, pack_weights, unpack_memory
 
 
 @final
@@ -76,20 +77,19 @@ class _Learning(FederatedMethod):
     local: Recipe
     buffer: Budget
 
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+    def broadcast(self, server: ServerTask) -> Records:
         return {MODEL: server.weights}
 
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         network = task.network()
-        rng = derive(task.world.seed, "client", task.client, "round", task.round)
         replayed = _own_memory(task, self.buffer).data()
-        train(network, task.data, self.local, rng, Additions(replayed=replayed))
-        return pack_weights(network)
+        train(network, task.data, self.local, task.rng, Additions(replayed=replayed))
+        return {MODEL: pack_weights(network)}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
-        check_weights(upload.arrays, server.weights)
+        check_network(upload, server)
 
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         return replace(server, weights=weighted_mean(uploads))
 
 
@@ -100,19 +100,19 @@ class _Remembering(FederatedMethod):
     buffer: Budget
     rounds: int = field(default=1, init=False)
 
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:  # noqa: ARG002
+    def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         return {}
 
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
         learnt = _own_memory(task, self.buffer).learn(task.data, self.method, seed)
         task.state[MEMORY] = pack_memory(learnt)
-        return ArrayRecord()
+        return {}
 
     def check(self, upload: Upload, server: ServerTask) -> None:  # noqa: ARG002
-        check_nothing(upload.arrays)
+        upload.check_names()
 
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:  # noqa: ARG002
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:  # noqa: ARG002
         return server
 
 

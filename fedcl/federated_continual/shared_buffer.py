@@ -16,21 +16,27 @@ Differences from the papers: no generator and no distillation of logits; the mem
 broadcast in every round, so a client that joins late needs nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import final
 
-from flwr.app import ArrayRecord
-
 from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
 from distill.images import LabelledImages
-from distill.rng import derive, subseed
+from distill.rng import subseed
 from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import weighted_mean
-from fedcl.federated.base import MEMORY, MODEL, FederatedMethod, LocalTask, ServerTask, Upload
+from fedcl.federated.averaging import check_network, weighted_mean
+from fedcl.federated.base import (
+    MEMORY,
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Upload,
+)
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
-from fedcl.wire import check_images, check_weights, pack_images, pack_weights, unpack_images
+from fedcl.wire import check_images, pack_images, pack_weights, unpack_images
 
 
 @final
@@ -72,25 +78,24 @@ class _Learning(FederatedMethod):
     rounds: int
     local: Recipe
 
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:
+    def broadcast(self, server: ServerTask) -> Records:
         sent = {MODEL: server.weights}
         if server.memory is not None:
             sent[MEMORY] = pack_images(server.memory)
         return sent
 
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         network = task.network()
-        rng = derive(task.world.seed, "client", task.client, "round", task.round)
         replayed = None
         if MEMORY in task.received:
             replayed = unpack_images(task.received[MEMORY], task.world.normalisation)
-        train(network, task.data, self.local, rng, Additions(replayed=replayed))
-        return pack_weights(network)
+        train(network, task.data, self.local, task.rng, Additions(replayed=replayed))
+        return {MODEL: pack_weights(network)}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
-        check_weights(upload.arrays, server.weights)
+        check_network(upload, server)
 
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         return replace(server, weights=weighted_mean(uploads))
 
 
@@ -101,21 +106,22 @@ class _Remembering(FederatedMethod):
     buffer: Budget
     rounds: int = field(default=1, init=False)
 
-    def broadcast(self, server: ServerTask) -> Mapping[str, ArrayRecord]:  # noqa: ARG002
+    def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         return {}
 
-    def local_update(self, task: LocalTask) -> ArrayRecord:
+    def local_update(self, task: LocalTask) -> Records:
         seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
         share = self._share(task.data)
         wanted = Task(task.data, even_counts(task.data, share), task.world.normalisation, seed)
-        return pack_images(condense(self.method, wanted))
+        return {MODEL: pack_images(condense(self.method, wanted))}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         world = server.world
         share = self.buffer.capacity(world.image_shape, world.num_classes) // world.num_classes
+        upload.check_names(MODEL)
         check_images(upload.arrays, world.image_shape, world.num_classes, share)
 
-    def aggregate(self, server: ServerTask, uploads: Sequence[Upload]) -> ServerTask:
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         world = server.world
         union = LabelledImages.union(
             [unpack_images(upload.arrays, world.normalisation) for upload in uploads]

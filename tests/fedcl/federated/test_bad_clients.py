@@ -1,6 +1,6 @@
 """A client that misbehaves is counted and named; the rest of the round goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,22 +24,23 @@ class Spoilt(FederatedMethod):
     """A method of which client 1 spoils what it uploads."""
 
     inner: FederatedMethod
-    spoil: Callable[[ArrayRecord], ArrayRecord]
+    spoil: Callable[[ArrayRecord], Mapping[str, ArrayRecord]]
     rounds: int = 1
 
     def broadcast(self, server):
         return self.inner.broadcast(server)
 
     def local_update(self, task):
-        arrays = self.inner.local_update(task)
-        return self.spoil(arrays) if task.client == 1 else arrays
+        records = self.inner.local_update(task)
+        return self.spoil(records["arrays"]) if task.client == 1 else records
 
     def check(self, upload, server):
         self.inner.check(upload, server)
 
     def aggregate(self, server, uploads):
-        assert [upload.client for upload in uploads] == [0, 2]
-        return self.inner.aggregate(server, uploads)
+        kept = list(uploads)
+        assert [upload.client for upload in kept] == [0, 2]
+        return self.inner.aggregate(server, kept)
 
 
 def crash(_arrays):
@@ -47,10 +48,10 @@ def crash(_arrays):
 
 
 def with_array(name: str, change: Callable[[np.ndarray], np.ndarray]):
-    def spoil(arrays: ArrayRecord) -> ArrayRecord:
+    def spoil(arrays: ArrayRecord) -> Mapping[str, ArrayRecord]:
         changed = {key: Array(array.numpy()) for key, array in arrays.items()}
         changed[name] = Array(change(arrays[name].numpy().copy()))
-        return ArrayRecord(changed)
+        return {"arrays": ArrayRecord(changed)}
 
     return spoil
 
@@ -58,7 +59,7 @@ def with_array(name: str, change: Callable[[np.ndarray], np.ndarray]):
 def many(_arrays):
     images = np.zeros((10_000, 1, 8, 8), np.uint8)
     counts = np.array([10_000, 0, 0], np.int32)
-    return ArrayRecord({"images": Array(images), "counts": Array(counts)})
+    return {"arrays": ArrayRecord({"images": Array(images), "counts": Array(counts)})}
 
 
 WEIGHTS = "classifier.weight"
@@ -79,7 +80,17 @@ BAD = {
         with_array(WEIGHTS, lambda w: w.astype(np.float64)),
         "got float64",
     ),
-    "name": (FedAvg(1, RECIPE), lambda _: ArrayRecord(), "arrays must be embedding"),
+    "name": (
+        FedAvg(1, RECIPE),
+        lambda _: {"arrays": ArrayRecord()},
+        "arrays must be embedding",
+    ),
+    "no record": (FedAvg(1, RECIPE), lambda _: {}, "records must be arrays, got none"),
+    "one record more": (
+        FedAvg(1, RECIPE),
+        lambda arrays: {"arrays": arrays, "more": arrays},
+        "records must be arrays, got arrays, more",
+    ),
     "ten thousand images": (OneShot(Random(), 1, RECIPE), many, r"counts must be in \[0, 1\]"),
     "class outside": (
         OneShot(Random(), 1, RECIPE),
@@ -150,6 +161,58 @@ def test_every_message_is_counted_in_both_directions(world):
     assert report.totals["payload_bytes"] == 3 * (3 * 64 + 3 * 4)
     assert report.totals["bytes_up"] > report.totals["payload_bytes"]
     assert report.totals["bytes_down"] > 0
+
+
+def test_clients_work_one_after_the_other_as_their_uploads_are_read(world):
+    # A thousand uploads must never lie in memory at once: a client works when it is asked for.
+    worked = []
+
+    def note(arrays):
+        worked.append(len(worked))
+        return {"arrays": arrays}
+
+    @dataclass(frozen=True)
+    class Watching(FederatedMethod):
+        inner: FederatedMethod
+        rounds: int = 1
+
+        def broadcast(self, server):
+            return self.inner.broadcast(server)
+
+        def local_update(self, task):
+            return note(self.inner.local_update(task)["arrays"])
+
+        def check(self, upload, server):
+            self.inner.check(upload, server)
+
+        def aggregate(self, server, uploads):
+            for number, _ in enumerate(uploads):
+                assert worked == list(range(number + 1))
+            return server
+
+    Simulation({"update": Watching(FedAvg(1, RECIPE))}, world, Rules(1.0, 1.0)).play("update", 1)
+    assert worked == [0, 1, 2]
+
+
+def test_clients_work_though_no_upload_is_read(world):
+    @dataclass(frozen=True)
+    class Deaf(FederatedMethod):
+        rounds: int = 1
+
+        def broadcast(self, server):
+            return {}
+
+        def local_update(self, task):
+            return {}
+
+        def check(self, upload, server):
+            upload.check_names()
+
+        def aggregate(self, server, uploads):
+            return server
+
+    report = Simulation({"update": Deaf()}, world, Rules(1.0, 1.0)).play("update", 1)
+    assert [row["client"] for row in report.clients] == [0, 1, 2]
 
 
 def test_equal_seeds_give_equal_weights(world):

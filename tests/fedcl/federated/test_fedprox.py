@@ -19,7 +19,8 @@ def recipe(epochs: int, batch: int = 4) -> Recipe:
 
 def updated(method, world):
     sent = {"arrays": pack_weights(world.first_network())}
-    return method.local_update(LocalTask(world, 0, 1, 0, sent, RecordDict())).to_torch_state_dict()
+    records = method.local_update(LocalTask(world, 0, 1, 0, sent, RecordDict()))
+    return records["arrays"].to_torch_state_dict()
 
 
 def test_mu_of_zero_is_fedavg(world):
