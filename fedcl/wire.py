@@ -16,7 +16,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from torch import nn
+from torch import Tensor, nn
 
 from distill.images import LabelledImages, Normalisation
 from distill.synthetic import SyntheticSet
@@ -72,7 +72,12 @@ def thaw(frozen: Frozen) -> RecordDict:
 
 def pack_weights(network: nn.Module) -> ArrayRecord:
     """Returns a network's state as arrays, on the CPU."""
-    return ArrayRecord({key: value.cpu() for key, value in network.state_dict().items()})
+    return pack_tensors(network.state_dict())
+
+
+def pack_tensors(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Returns tensors by name as arrays, on the CPU."""
+    return ArrayRecord({name: tensor.cpu() for name, tensor in tensors.items()})
 
 
 def unpack_weights(record: ArrayRecord, network: nn.Module) -> None:

@@ -1,0 +1,110 @@
+r"""SCAFFOLD: clients correct their drift by control variates.
+
+The server keeps :math:`x` and :math:`c`, client :math:`i` of :math:`N` keeps :math:`c_i`, all
+controls zero at first. In each round every client of the round, :math:`S`,
+
+    1. takes :math:`K_i` local steps from :math:`y = x`,
+       :math:`y \leftarrow y - \eta_l (g_i(y) - c_i + c)`;
+    2. sets :math:`c_i^+ = c_i - c + \frac{1}{K_i \eta_l} (x - y)` (option II of the paper);
+    3. sends :math:`y`; and the server sets
+
+.. math::
+    x \leftarrow x + \frac{\eta_g}{|S|} \sum_{i \in S} (y_i - x), \qquad
+    c \leftarrow c + \frac{1}{N} \sum_{i \in S} (c_i^+ - c_i) .
+
+References:
+    | SCAFFOLD: Stochastic Controlled Averaging for Federated Learning
+    | (Karimireddy, Kale, Mohri, Reddi, Stich and Suresh, ICML 2020)
+    | https://arxiv.org/abs/1910.06378
+
+Differences from the paper: :math:`c_i^+ - c_i = \frac{1}{K_i \eta_l} (x - y_i) - c` holds
+nothing that the server doesn't know, so it isn't sent: the upload is FedAvg's, half of the
+paper's, and so is the number of steps, which follows from the images. With momentum
+:math:`\rho`, :math:`\eta_l` in the control is :math:`\eta_l / (1 - \rho)`, as far as a gradient
+carries in the end.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import final
+
+from flwr.app import ArrayRecord
+from torch import Tensor, nn
+
+from distill.checks import positive, whole
+from distill.training import Additions, Recipe, train
+from fedcl.federated.averaging import RunningMean, arrays_of, check_network, packed
+from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.local_steps import carried, check_equal_steps
+from fedcl.wire import pack_tensors, pack_weights
+
+CONTROL = "control"
+
+
+@final
+@dataclass(frozen=True)
+class Scaffold(FederatedMethod):
+    r"""Stochastic controlled averaging.
+
+    Attributes:
+        rounds: Rounds of communication, >= 1.
+        local: How a client trains in one round; plain descent.
+        learning_rate: :math:`\eta_g` of the server, > 0.
+    """
+
+    rounds: int
+    local: Recipe
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        whole("rounds", self.rounds, 1)
+        positive("federated.learning_rate", self.learning_rate)
+        check_equal_steps(self.local)
+
+    def broadcast(self, server: ServerTask) -> Records:
+        """Returns the global weights and the server's control."""
+        return {MODEL: server.weights, CONTROL: self._control(server)}
+
+    def local_update(self, task: LocalTask) -> Records:
+        """Returns the weights after corrected local training; the client keeps its new control."""
+        x, c = (task.received[name].to_torch_state_dict() for name in (MODEL, CONTROL))
+        kept = task.state.get(CONTROL)
+        c_i = kept.to_torch_state_dict() if isinstance(kept, ArrayRecord) else _zeros(c)
+        network = task.network()
+
+        def correct_drift(trained: nn.Module) -> None:
+            for name, y in trained.named_parameters():
+                if y.grad is not None:
+                    y.grad.sub_(c_i[name]).add_(c[name])
+
+        train(network, task.data, self.local, task.rng, Additions(correct_drift))
+        y, way = network.state_dict(), carried(self.local, len(task.data))
+        task.state[CONTROL] = pack_tensors(
+            {name: c_i[name] - c[name] + (x[name] - y[name]) / way for name in x}
+        )
+        return {MODEL: pack_weights(network)}
+
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        """Refuses weights of another shape or type, or that are not finite."""
+        check_network(upload, server)
+
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
+        """Returns the task with new weights and the new control."""
+        x, c = arrays_of(server.weights), arrays_of(self._control(server))
+        moves, changes = RunningMean(), RunningMean()
+        for upload in uploads:
+            way, y_i = carried(self.local, upload.examples), arrays_of(upload.arrays)
+            moves.add({name: y_i[name] - x[name] for name in x}, 1)
+            changes.add({name: (x[name] - y_i[name]) / way - c[name] for name in x}, 1)
+        move, change = moves.mean(), changes.mean()
+        share = changes.weight / len(server.world.clients)
+        weights = packed({name: x[name] + self.learning_rate * move[name] for name in x})
+        control = packed({name: c[name] + share * change[name] for name in x})
+        return replace(server, weights=weights, kept=control.to_torch_state_dict())
+
+    def _control(self, server: ServerTask) -> ArrayRecord:
+        return pack_tensors(server.kept or _zeros(server.weights.to_torch_state_dict()))
+
+
+def _zeros(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.new_zeros(tensor.shape) for name, tensor in like.items()}
