@@ -94,7 +94,7 @@ def check_weights(record: ArrayRecord, like: ArrayRecord) -> None:
     if list(record) != list(like):
         raise BadUploadError(f"arrays must be {', '.join(like)}, got {', '.join(record)}")
     for name, expected in like.items():
-        array = _array(record, name)
+        array = array_of(record, name)
         wanted = expected.numpy()
         if array.shape != wanted.shape or array.dtype != wanted.dtype:
             raise BadUploadError(
@@ -136,7 +136,7 @@ def check_images(
     """
     if set(record) != {"images", "counts"}:
         raise BadUploadError(f"arrays must be images, counts, got {', '.join(record)}")
-    images, counts = _array(record, "images"), _array(record, "counts")
+    images, counts = array_of(record, "images"), array_of(record, "counts")
     if counts.dtype != np.int32 or counts.shape != (num_classes,):
         raise BadUploadError(
             f"counts must be int32 of shape ({num_classes},), one a class, "
@@ -163,7 +163,12 @@ def unpack_memory(record: ArrayRecord, empty: Memory) -> Memory:
     return empty.restored({"classes": [int(key) for key in record], "images": images})
 
 
-def _array(record: ArrayRecord, name: str) -> np.ndarray[Any, Any]:
+def array_of(record: ArrayRecord, name: str) -> np.ndarray[Any, Any]:
+    """Returns an array that arrived.
+
+    Raises:
+        BadUploadError: If its bytes are no array.
+    """
     try:
         return record[name].numpy()
     except (ValueError, TypeError, OSError) as error:

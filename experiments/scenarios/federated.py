@@ -14,6 +14,7 @@ from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario,
 from experiments.scenarios.distillation import shown_beside
 from fedcl.datasets import Dataset, DatasetSource
 from fedcl.federated.base import FederatedMethod, World
+from fedcl.federated.channel import Channel
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.partition import Partition, heterogeneity
@@ -29,6 +30,7 @@ class Federated(Scenario):
     Attributes:
         dataset: Where the images come from.
         federated: The method, both halves.
+        compression: What both sides compress.
         network: What is learnt.
         partition: Which images each client has.
         clients: How many, >= 1.
@@ -39,6 +41,7 @@ class Federated(Scenario):
 
     dataset: DatasetSource
     federated: FederatedMethod
+    compression: Channel
     network: Architecture
     partition: Partition
     clients: int
@@ -49,6 +52,7 @@ class Federated(Scenario):
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         Rules(self.participation, self.min_completion)
+        self.compression.check(self.federated.vectors)
 
     def prepare(self, device: str) -> Run:  # noqa: ARG002
         """Loads the data, checks that every network takes it, and divides it."""
@@ -81,7 +85,9 @@ class FederatedRun(Run):
         """Plays the rounds; each ends with a checkpoint."""
         scenario = self.scenario
         rules = Rules(scenario.participation, scenario.min_completion)
-        simulation = Simulation({ACTION: scenario.federated}, self.world, rules)
+        simulation = Simulation(
+            {ACTION: scenario.federated}, self.world, rules, scenario.compression
+        )
         history, rows = resumed(simulation, folder)
         test = self.data.normalised(self.data.test)
         for number in range(len(history) + 1, scenario.federated.rounds + 1):

@@ -16,6 +16,7 @@ from experiments.scenarios.distillation import shown_beside
 from experiments.scenarios.federated import communication, resumed, spread
 from fedcl.datasets import Dataset, DatasetSource
 from fedcl.federated.base import World
+from fedcl.federated.channel import Channel
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.federated_continual.base import FederatedContinualMethod
@@ -33,6 +34,7 @@ class FederatedContinual(Scenario):
     Attributes:
         dataset: Where the images come from.
         federated_continual: The method.
+        compression: What both sides compress.
         network: What is learnt.
         partition: Which images of an experience each client has.
         stream: Which classes come when; the same for all clients.
@@ -44,6 +46,7 @@ class FederatedContinual(Scenario):
 
     dataset: DatasetSource
     federated_continual: FederatedContinualMethod
+    compression: Channel
     network: Architecture
     partition: Partition
     stream: Stream
@@ -134,7 +137,7 @@ class FederatedContinualRun(Run):
         if remembering is not None:
             methods[REMEMBER] = remembering
         rules = Rules(scenario.participation, scenario.min_completion)
-        return Simulation(methods, self.world, rules)
+        return Simulation(methods, self.world, rules, scenario.compression)
 
     def _schedule(self) -> list[tuple[int, str]]:
         method = self.scenario.federated_continual

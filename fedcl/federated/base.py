@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from flwr.app import ArrayRecord, RecordDict
@@ -16,7 +16,7 @@ from distill.synthetic import SyntheticSet
 from fedcl.wire import BadUploadError, unpack_weights
 
 Records = Mapping[str, ArrayRecord]  # what one message carries, by the names below and others
-MODEL, MEMORY = "arrays", "memory"  # the first is Flower's own
+MODEL, IMAGES, MEMORY = "arrays", "images", "memory"  # the first is Flower's own
 
 
 @final
@@ -147,9 +147,12 @@ class FederatedMethod(ABC):
 
     Attributes:
         rounds: Rounds of the method, >= 1.
+        vectors: Names of the records that hold weights or their kind, in either direction; they
+            can be compressed.
     """
 
     rounds: int
+    vectors: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def broadcast(self, server: ServerTask) -> Records:

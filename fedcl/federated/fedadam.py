@@ -20,7 +20,7 @@ Flower's own FedAdam starts at v = 0 and corrects the bias of both moments; the 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
@@ -49,6 +49,7 @@ class FedAdam(FederatedMethod):
     learning_rate: float
     betas: tuple[float, float]
     tau: float
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -15,7 +15,7 @@ Differences from the paper: none.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from distill.checks import whole
 from distill.training import Recipe, train
@@ -36,6 +36,7 @@ class FedAvg(FederatedMethod):
 
     rounds: int
     local: Recipe
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -17,7 +17,7 @@ Differences from the paper: a server step size :math:`\eta`, which is 1 there.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from distill.checks import below_one, positive, whole
 from distill.training import Recipe, train
@@ -42,6 +42,7 @@ class FedAvgM(FederatedMethod):
     local: Recipe
     momentum: float
     learning_rate: float
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

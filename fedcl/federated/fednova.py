@@ -23,7 +23,7 @@ images and the recipe, so that it isn't sent.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from distill.checks import whole
 from distill.training import Recipe, train
@@ -45,6 +45,7 @@ class FedNova(FederatedMethod):
 
     rounds: int
     local: Recipe
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -17,7 +17,7 @@ less. The mean is weighted by images, as in FedAvg; the paper samples clients so
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from torch import nn
 
@@ -42,6 +42,7 @@ class FedProx(FederatedMethod):
     rounds: int
     local: Recipe
     mu: float
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

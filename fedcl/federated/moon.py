@@ -21,7 +21,7 @@ contrast; the paper takes the global network for it, whose contrast has no gradi
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from flwr.app import ArrayRecord
@@ -54,6 +54,7 @@ class Moon(FederatedMethod):
     local: Recipe
     mu: float
     temperature: float
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -19,7 +19,7 @@ kernel inducing points; here either would be one more ``method=``.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import ClassVar, final
 
 from distill.checks import whole
 from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
@@ -27,7 +27,7 @@ from distill.images import LabelledImages
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe, train
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.base import IMAGES, FederatedMethod, LocalTask, Records, ServerTask, Upload
 from fedcl.wire import check_images, pack_images, pack_weights, unpack_images
 
 
@@ -47,6 +47,7 @@ class OneShot(FederatedMethod):
     ipc: int
     server: Recipe
     rounds: int = field(default=1, init=False)
+    vectors: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)
@@ -61,18 +62,18 @@ class OneShot(FederatedMethod):
         seed = subseed(task.world.seed, "client", task.client)
         counts = even_counts(task.data, self.ipc)
         wanted = Task(task.data, counts, task.world.normalisation, seed)
-        return {MODEL: pack_images(condense(self.method, wanted))}
+        return {IMAGES: pack_images(condense(self.method, wanted))}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
         world = server.world
-        upload.check_names(MODEL)
-        check_images(upload.arrays, world.image_shape, world.num_classes, self.ipc)
+        upload.check_names(IMAGES)
+        check_images(upload.records[IMAGES], world.image_shape, world.num_classes, self.ipc)
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, and with weights trained on it from scratch."""
         world = server.world
-        parts = [unpack_images(upload.arrays, world.normalisation) for upload in uploads]
+        parts = [unpack_images(upload.records[IMAGES], world.normalisation) for upload in uploads]
         union = LabelledImages.union(parts)
         network = world.first_network()
         train(network, union, self.server, derive(world.seed, "server training"))

@@ -26,7 +26,7 @@ carries in the end.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from flwr.app import ArrayRecord
 from torch import Tensor, nn
@@ -55,6 +55,7 @@ class Scaffold(FederatedMethod):
     rounds: int
     local: Recipe
     learning_rate: float
+    vectors: ClassVar[tuple[str, ...]] = (MODEL, CONTROL)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -14,6 +14,7 @@ from distill.synthetic import SyntheticSet
 from distill.training import score
 from fedcl.federated.app import client_app
 from fedcl.federated.base import FederatedMethod, ServerTask, World
+from fedcl.federated.channel import Channel, ServerEnd
 from fedcl.federated.grid import LocalGrid
 from fedcl.federated.rounds import run_rounds
 from fedcl.federated.strategy import MethodStrategy, Rules
@@ -39,11 +40,19 @@ class RoundReport:
 class Simulation:
     """Clients on an in-process grid, and a server."""
 
-    def __init__(self, methods: Mapping[str, FederatedMethod], world: World, rules: Rules) -> None:
-        self.grid = LocalGrid(client_app(methods, world), len(world.clients))
+    def __init__(
+        self,
+        methods: Mapping[str, FederatedMethod],
+        world: World,
+        rules: Rules,
+        channel: Channel = Channel(),  # noqa: B008  a frozen value: nothing is compressed
+    ) -> None:
+        self.grid = LocalGrid(client_app(methods, world, channel), len(world.clients))
         self.task = ServerTask(world, 0, 0, pack_weights(world.first_network()), None)
         self.strategies = {
-            action: MethodStrategy(method, action, rules, self.task)
+            action: MethodStrategy(
+                method, action, rules, self.task, ServerEnd(channel, method.vectors, world)
+            )
             for action, method in methods.items()
         }
 
@@ -87,6 +96,7 @@ class Simulation:
             "weights": dict(self.task.weights.to_torch_state_dict()),
             "memory": None if memory is None else memory.state(),
             "kept": self.task.kept,
+            "ends": {action: strategy.end.state() for action, strategy in self.strategies.items()},
             "clients": {
                 node: (key, dict(blobs)) for node, (key, blobs) in self.grid.states.items()
             },
@@ -95,6 +105,8 @@ class Simulation:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to where :meth:`state` was taken."""
         self.grid.restore(state["clients"])
+        for action, strategy in self.strategies.items():
+            strategy.end.restore(state["ends"][action])
         memory = state["memory"]
         self.task = replace(
             self.task,

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import final
 
@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from distill.checks import fraction
 from distill.rng import derive
 from fedcl.federated.base import FederatedMethod, ServerTask, Upload
+from fedcl.federated.channel import ServerEnd
 from fedcl.wire import BadUploadError
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class MethodStrategy(Strategy):
         action: What its messages ask for.
         rules: Who takes part.
         task: What the server has; replaced by every aggregation.
+        end: The server's end of what is compressed.
         asked: Client by node, in the last round.
         failures: Reason by client, in the last round.
     """
@@ -64,6 +66,7 @@ class MethodStrategy(Strategy):
     action: str
     rules: Rules
     task: ServerTask
+    end: ServerEnd
     asked: dict[int, int] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
@@ -78,10 +81,10 @@ class MethodStrategy(Strategy):
         del arrays, config  # the server's task holds both
         nodes = sorted(grid.get_node_ids())
         self.asked = {nodes[client]: client for client in self._chosen(server_round)}
-        sent = self.method.broadcast(self.task)
+        self.end.begin(self.method.broadcast(self.task), server_round)
         return [
             Message(
-                RecordDict({**sent, "config": self._config(client, server_round)}),
+                RecordDict({**self.end.sent(client), "config": self._config(client, server_round)}),
                 dst_node_id=node,
                 message_type=f"train.{self.action}",
             )
@@ -105,6 +108,7 @@ class MethodStrategy(Strategy):
         for _ in uploads:  # a method that reads no upload: its clients work all the same
             pass
         self._check_completion(server_round)
+        self.end.end(client for client in self.asked.values() if client not in self.failures)
         self.task = task
         return self.task.weights, MetricRecord({"failures": len(self.failures)})
 
@@ -164,6 +168,7 @@ class MethodStrategy(Strategy):
             return None
         try:
             upload = _upload(reply, client)
+            upload = replace(upload, records=self.end.received(upload.records))
             self.method.check(upload, self.task)
         except BadUploadError as error:
             self.failures[client] = str(error)

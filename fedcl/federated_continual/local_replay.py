@@ -14,7 +14,7 @@ Differences from the paper: one memory a client, in federated averaging.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import ClassVar, final
 
 from flwr.app import ArrayRecord
 
@@ -76,6 +76,7 @@ class _Learning(FederatedMethod):
     rounds: int
     local: Recipe
     buffer: Budget
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def broadcast(self, server: ServerTask) -> Records:
         return {MODEL: server.weights}
@@ -99,6 +100,7 @@ class _Remembering(FederatedMethod):
     method: Condenser
     buffer: Budget
     rounds: int = field(default=1, init=False)
+    vectors: ClassVar[tuple[str, ...]] = ()
 
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         return {}

@@ -18,7 +18,7 @@ broadcast in every round, so a client that joins late needs nothing else.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import ClassVar, final
 
 from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
 from distill.images import LabelledImages
@@ -26,6 +26,7 @@ from distill.rng import subseed
 from distill.training import Additions, Recipe, train
 from fedcl.federated.averaging import check_network, weighted_mean
 from fedcl.federated.base import (
+    IMAGES,
     MEMORY,
     MODEL,
     FederatedMethod,
@@ -77,6 +78,7 @@ class SharedBuffer(FederatedContinualMethod):
 class _Learning(FederatedMethod):
     rounds: int
     local: Recipe
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def broadcast(self, server: ServerTask) -> Records:
         sent = {MODEL: server.weights}
@@ -105,6 +107,7 @@ class _Remembering(FederatedMethod):
     method: Condenser
     buffer: Budget
     rounds: int = field(default=1, init=False)
+    vectors: ClassVar[tuple[str, ...]] = ()
 
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         return {}
@@ -113,18 +116,18 @@ class _Remembering(FederatedMethod):
         seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
         share = self._share(task.data)
         wanted = Task(task.data, even_counts(task.data, share), task.world.normalisation, seed)
-        return {MODEL: pack_images(condense(self.method, wanted))}
+        return {IMAGES: pack_images(condense(self.method, wanted))}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         world = server.world
         share = self.buffer.capacity(world.image_shape, world.num_classes) // world.num_classes
-        upload.check_names(MODEL)
-        check_images(upload.arrays, world.image_shape, world.num_classes, share)
+        upload.check_names(IMAGES)
+        check_images(upload.records[IMAGES], world.image_shape, world.num_classes, share)
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         world = server.world
         union = LabelledImages.union(
-            [unpack_images(upload.arrays, world.normalisation) for upload in uploads]
+            [unpack_images(upload.records[IMAGES], world.normalisation) for upload in uploads]
         )
         seed = subseed(world.seed, "server memory", server.experience)
         memory = _held(server, self.buffer).learn(union, self.method, seed)

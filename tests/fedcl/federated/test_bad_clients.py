@@ -26,13 +26,15 @@ class Spoilt(FederatedMethod):
     inner: FederatedMethod
     spoil: Callable[[ArrayRecord], Mapping[str, ArrayRecord]]
     rounds: int = 1
+    vectors = ("arrays",)
 
     def broadcast(self, server):
         return self.inner.broadcast(server)
 
     def local_update(self, task):
         records = self.inner.local_update(task)
-        return self.spoil(records["arrays"]) if task.client == 1 else records
+        (sent,) = records.values()
+        return self.spoil(sent) if task.client == 1 else records
 
     def check(self, upload, server):
         self.inner.check(upload, server)
@@ -47,11 +49,11 @@ def crash(_arrays):
     raise RuntimeError("out of coffee")
 
 
-def with_array(name: str, change: Callable[[np.ndarray], np.ndarray]):
+def with_array(name: str, change: Callable[[np.ndarray], np.ndarray], record: str = "arrays"):
     def spoil(arrays: ArrayRecord) -> Mapping[str, ArrayRecord]:
         changed = {key: Array(array.numpy()) for key, array in arrays.items()}
         changed[name] = Array(change(arrays[name].numpy().copy()))
-        return {"arrays": ArrayRecord(changed)}
+        return {record: ArrayRecord(changed)}
 
     return spoil
 
@@ -59,7 +61,7 @@ def with_array(name: str, change: Callable[[np.ndarray], np.ndarray]):
 def many(_arrays):
     images = np.zeros((10_000, 1, 8, 8), np.uint8)
     counts = np.array([10_000, 0, 0], np.int32)
-    return {"arrays": ArrayRecord({"images": Array(images), "counts": Array(counts)})}
+    return {"images": ArrayRecord({"images": Array(images), "counts": Array(counts)})}
 
 
 WEIGHTS = "classifier.weight"
@@ -94,17 +96,17 @@ BAD = {
     "ten thousand images": (OneShot(Random(), 1, RECIPE), many, r"counts must be in \[0, 1\]"),
     "class outside": (
         OneShot(Random(), 1, RECIPE),
-        with_array("counts", lambda c: np.append(c, c[:1])),
+        with_array("counts", lambda c: np.append(c, c[:1]), "images"),
         r"counts must be int32 of shape \(3,\)",
     ),
     "image shape": (
         OneShot(Random(), 1, RECIPE),
-        with_array("images", lambda x: x[:, :, :7]),
+        with_array("images", lambda x: x[:, :, :7], "images"),
         "images must be uint8 of shape",
     ),
     "image type": (
         OneShot(Random(), 1, RECIPE),
-        with_array("images", lambda x: x.astype(np.float32)),
+        with_array("images", lambda x: x.astype(np.float32), "images"),
         "got float32",
     ),
 }
@@ -175,6 +177,7 @@ def test_clients_work_one_after_the_other_as_their_uploads_are_read(world):
     class Watching(FederatedMethod):
         inner: FederatedMethod
         rounds: int = 1
+        vectors = ()
 
         def broadcast(self, server):
             return self.inner.broadcast(server)
@@ -198,6 +201,7 @@ def test_clients_work_though_no_upload_is_read(world):
     @dataclass(frozen=True)
     class Deaf(FederatedMethod):
         rounds: int = 1
+        vectors = ()
 
         def broadcast(self, server):
             return {}

@@ -1,0 +1,226 @@
+r"""A channel: what both sides compress, and what each must remember for it.
+
+Uplink. A client that received :math:`\hat{x}` and trained to :math:`y` sends :math:`Q(\delta)`,
+:math:`\delta = y - \hat{x} + e`, and keeps :math:`e \leftarrow \delta - Q(\delta)` where errors
+are fed back; the server takes :math:`x + Q(\delta)` for its weights, x being the server's own.
+
+Downlink. The server keeps the view :math:`\hat{x}` that clients have, sends
+:math:`q = Q(x - \hat{x})`, and both sides set :math:`\hat{x} \leftarrow \hat{x} + q`. What a
+round leaves out is in the next round's difference, so nothing else is to be remembered. A client
+whose last round wasn't the last one has an older view, and gets the new one as it is. Before the
+first message all know the first network, so that it is never sent; and a change of nothing at all
+isn't sent either.
+
+References:
+    | Error Feedback Fixes SignSGD and other Gradient Compression Schemes
+    | (Karimireddy, Rebjock, Stich and Jaggi, ICML 2019), https://arxiv.org/abs/1901.09847
+    | DoubleSqueeze: Parallel Stochastic Gradient Descent with Double-Pass Error-Compensated
+    | Compression (Tang, Lian, Yu, Zhang and Liu, ICML 2019), https://arxiv.org/abs/1905.05957
+    | EF21: A New, Simpler, Theoretically Better, and Practically Faster Error Feedback
+    | (Richtarik, Sokolov and Fatkhullin, NeurIPS 2021), https://arxiv.org/abs/2106.05203:
+      differences to a view
+
+Differences from the papers: many local steps lie between two messages; in the papers, one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from flwr.app import ArrayRecord, RecordDict
+from torch import Tensor
+
+from distill.rng import derive
+from fedcl.compression.base import Compressor
+from fedcl.federated.base import MODEL, Records, World
+from fedcl.wire import BadUploadError, pack_tensors, pack_weights
+
+CHANGE, VIEW, ERROR = "-change", "-view", "-error"  # endings of the names of records
+
+
+@final
+@dataclass(frozen=True)
+class Channel:
+    """What is compressed.
+
+    Attributes:
+        up: Of what clients send; None: nothing.
+        down: Of what the server sends; None: nothing.
+        error_feedback: Whether clients keep what a message left out, for their next one.
+    """
+
+    up: Compressor | None = None
+    down: Compressor | None = None
+    error_feedback: bool = False
+
+    def check(self, vectors: Sequence[str]) -> None:
+        """Refuses a compression where a method sends nothing that it could shorten.
+
+        Raises:
+            ValueError: If so.
+        """
+        if (self.up is not None or self.down is not None) and not vectors:
+            raise ValueError(
+                "compression must be none for a method that sends no weights; its images are "
+                "uint8 already"
+            )
+
+
+@final
+@dataclass(frozen=True)
+class ClientEnd:
+    """A client's end in one round.
+
+    Attributes:
+        channel: What is compressed.
+        vectors: Names of the records that it concerns.
+        world: What was agreed on.
+        state: What the client keeps; views and errors are added to it.
+    """
+
+    channel: Channel
+    vectors: Sequence[str]
+    world: World
+    state: RecordDict
+
+    def received(self, records: Records) -> Records:
+        """Returns what came, decoded."""
+        if self.channel.down is None:
+            return records
+        plain = {name: record for name, record in records.items() if not name.endswith(CHANGE)}
+        for name in self.vectors:
+            if name not in plain:
+                view = self._view(name)
+                if name + CHANGE in records:
+                    change = self.channel.down.decode(records[name + CHANGE], _sizes(view))
+                    view = _plus(view, change)
+                plain[name] = pack_tensors(view)
+            self.state[name + VIEW] = plain[name]
+        return plain
+
+    def sent(self, records: Records, received: Records, rng: torch.Generator) -> Records:
+        """Returns what goes up, encoded.
+
+        Args:
+            records: What the method sends.
+            received: What it had received, decoded.
+            rng: For codes that round at random.
+        """
+        if self.channel.up is None:
+            return records
+        encoded = {name: record for name, record in records.items() if name not in self.vectors}
+        for name in (name for name in self.vectors if name in records):
+            before, after = (r[name].to_torch_state_dict() for r in (received, records))
+            change = _flat(after) - _flat(before) + self._error(name, _flat(before))
+            code = self.channel.up.encode(change, _sizes(before), rng)
+            if self.channel.error_feedback:
+                left = change - self.channel.up.decode(code, _sizes(before))
+                self.state[name + ERROR] = pack_tensors({"error": left})
+            encoded[name + CHANGE] = code
+        return encoded
+
+    def _view(self, name: str) -> dict[str, Tensor]:
+        kept = self.state.get(name + VIEW)
+        if isinstance(kept, ArrayRecord):
+            return dict(kept.to_torch_state_dict())
+        return first_view(name, self.world)
+
+    def _error(self, name: str, like: Tensor) -> Tensor:
+        kept = self.state.get(name + ERROR)
+        if isinstance(kept, ArrayRecord):
+            return kept.to_torch_state_dict()["error"]
+        return torch.zeros_like(like)
+
+
+@final
+class ServerEnd:
+    """The server's end, from round to round."""
+
+    def __init__(self, channel: Channel, vectors: Sequence[str], world: World) -> None:
+        self.channel, self.vectors, self.world = channel, vectors, world
+        self.views = {name: first_view(name, world) for name in vectors}
+        self.holders = set(range(len(world.clients)))
+        self.dense: Records = {}
+        self._changes: Records = {}
+
+    def begin(self, records: Records, number: int) -> None:
+        """Takes what a round sends to all; moves the views on."""
+        self.dense = records
+        self._changes = {}
+        if self.channel.down is None:
+            return
+        rng = derive(self.world.seed, "compression", "server", "round", number)
+        for name in self.vectors:
+            view, wanted = self.views[name], dict(records[name].to_torch_state_dict())
+            gap = _flat(wanted) - _flat(view)
+            if gap.any():
+                code = self.channel.down.encode(gap, _sizes(view), rng)
+                self.views[name] = _plus(view, self.channel.down.decode(code, _sizes(view)))
+                self._changes = {**self._changes, name + CHANGE: code}
+
+    def sent(self, client: int) -> Records:
+        """Returns what goes down to a client: changes, or views where it has older ones."""
+        if self.channel.down is None:
+            return self.dense
+        others = {name: r for name, r in self.dense.items() if name not in self.vectors}
+        if client in self.holders:
+            return {**others, **self._changes}
+        return {**others, **{name: pack_tensors(view) for name, view in self.views.items()}}
+
+    def received(self, records: Records) -> Records:
+        """Returns what came up, decoded and set upon the server's own weights.
+
+        Raises:
+            BadUploadError: If it can't be decoded.
+        """
+        plain = dict(records)
+        for name in self.vectors:
+            if name + CHANGE in plain and self.channel.up is not None:
+                own = dict(self.dense[name].to_torch_state_dict())
+                change = self.channel.up.decode(plain.pop(name + CHANGE), _sizes(own))
+                plain[name] = pack_tensors(_plus(own, change))
+            elif name in plain and self.channel.up is not None:
+                raise BadUploadError(f"records must be compressed, got {name} as it is")
+            elif name in plain and self.channel.down is not None:
+                plain[name] = self._moved(name, plain[name])
+        return plain
+
+    def end(self, accepted: Iterable[int]) -> None:
+        """Notes which clients have this round's views."""
+        self.holders = set(accepted)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what :meth:`restore` needs, as tensors and plain values."""
+        return {"views": self.views, "holders": sorted(self.holders)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to where :meth:`state` was taken."""
+        self.views, self.holders = dict(state["views"]), set(state["holders"])
+
+    def _moved(self, name: str, record: ArrayRecord) -> ArrayRecord:
+        """Returns weights that were trained from the view as if from the server's own."""
+        own, view = dict(self.dense[name].to_torch_state_dict()), self.views[name]
+        trained = record.to_torch_state_dict()
+        if {n: t.shape for n, t in trained.items()} != {n: t.shape for n, t in own.items()}:
+            return record  # the method's check says what is wrong
+        return pack_tensors({n: trained[n] + (own[n] - view[n]) for n in own})
+
+
+def first_view(name: str, world: World) -> dict[str, Tensor]:
+    """Returns what all know before the first message: the first network; zeros of all else."""
+    weights = pack_weights(world.first_network()).to_torch_state_dict()
+    return {n: w if name == MODEL else torch.zeros_like(w) for n, w in weights.items()}
+
+
+def _flat(tensors: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors.values()])
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> list[int]:
+    return [tensor.numel() for tensor in tensors.values()]
+
+
+def _plus(tensors: Mapping[str, Tensor], change: Tensor) -> dict[str, Tensor]:
+    parts = torch.split(change, _sizes(tensors))
+    return {n: t + part.view_as(t) for (n, t), part in zip(tensors.items(), parts, strict=True)}
