@@ -39,13 +39,14 @@ class AroundGiven(NetworkSource):
 
     Attributes:
         architecture: What they are.
-        weights: :math:`\hat\theta` by name, or the safetensors file that keeps them.
+        weights: :math:`\hat\theta` by name, or the safetensors file that keeps them; None: the
+            last weights that the task gives.
         radius: :math:`\rho`, >= 0; 5 in FedDM. At 0 every step sees the given network.
         steps: Steps that one network serves, >= 1.
     """
 
     architecture: Architecture
-    weights: Mapping[str, Tensor] | str
+    weights: Mapping[str, Tensor] | str | None
     radius: float
     steps: int
 
@@ -61,20 +62,25 @@ class AroundGiven(NetworkSource):
         """
         return _Around(self, real)
 
-    def given(self) -> Weights:
+    def given(self, real: RealData) -> Weights:
         """Returns the weights, read where they are kept in a file.
 
         Raises:
-            ValueError: If there is no such file, or it is none.
+            ValueError: If there is no such file, or it is none, or no weights are given at all.
         """
         if isinstance(self.weights, str):
             return read_tensors("network_source.weights", Path(self.weights))[0]
-        return self.weights
+        if self.weights is None and not real.given:
+            raise ValueError(
+                "network_source.weights must be a safetensors file of a network's weights where "
+                "the task gives none, got null"
+            )
+        return real.given[-1] if self.weights is None else self.weights
 
 
 class _Around(Networks):
     def __init__(self, source: AroundGiven, real: RealData) -> None:
-        self.source, self.real, self.given = source, real, source.given()
+        self.source, self.real, self.given = source, real, source.given(real)
         network = real.fresh(source.architecture, "network around")
         self.network = network.requires_grad_(False)
         _check_alike(self.given, weights_of(network))

@@ -1,7 +1,7 @@
 """The one call behind ``method=``: a large labelled set in, a small one out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -25,12 +25,14 @@ class Task:
             no real image.
         normalisation: The map under which ``real`` was normalised.
         seed: Names the random streams of this task.
+        given: Weights of networks that the set is to be good for, oldest first; none: empty.
     """
 
     real: LabelledImages
     counts: Tensor
     normalisation: Normalisation
     seed: int
+    given: Sequence[Mapping[str, Tensor]] = ()
 
     def __post_init__(self) -> None:
         if (

@@ -53,7 +53,7 @@ class RealData:
     def __init__(self, task: Task) -> None:
         self.seed, self.classes = task.seed, task.classes
         self.image_shape, self.num_classes = task.real.image_shape, task.real.num_classes
-        self.normalisation = task.normalisation
+        self.normalisation, self.given = task.normalisation, task.given
         self._real = task.real
         self._rows = [(task.real.labels == label).nonzero().flatten() for label in task.classes]
         self._made = list[tuple[object, object]]()

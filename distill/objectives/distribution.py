@@ -7,9 +7,14 @@ For an embedding network :math:`\psi`, :math:`B_c` real images :math:`x_{ci}` an
     \frac{1}{B_c} \sum_{i=1}^{B_c} \psi(x_{ci}) - \frac{1}{M_c} \sum_{j=1}^{M_c} \psi(s_{cj})
     \Big\|_2^2 .
 
+With ``logits`` the mean logits are matched as well (FedDM). As they are linear in the features,
+:math:`W \psi + b`, their squared gap is that of :math:`W` times the gap of the features.
+
 References:
     | Dataset Condensation with Distribution Matching (Zhao and Bilen, WACV 2023)
     | https://arxiv.org/abs/2110.04181
+    | FedDM: Iterative Distribution Matching for Communication-Efficient Federated Learning
+    | (Xiong et al., CVPR 2023), https://arxiv.org/abs/2207.09653: ``logits``
 
 Differences from the paper: none. Its code runs one pass per class where the network has no
 batch normalisation; all classes share one pass here, and the real side is embedded in
@@ -32,7 +37,13 @@ CHUNK = 64  # images embedded at once: their maps at width 128 stay within a pro
 @final
 @dataclass(frozen=True)
 class DistributionMatching(Statistic):
-    """The DM loss. It has no hyperparameters and draws no random numbers."""
+    """The DM loss. It draws no random numbers.
+
+    Attributes:
+        logits: Whether the mean logits are matched, too.
+    """
+
+    logits: bool = False
 
     def pull(
         self,
@@ -49,7 +60,10 @@ class DistributionMatching(Statistic):
         check_same_classes(real, synthetic)
         target = class_means(embedded(network, real.images), real)
         gap = class_means(network.embed(synthetic.images), synthetic) - target
-        return differentiated(gap.square().sum(), synthetic)
+        loss = gap.square().sum()
+        if self.logits:
+            loss = loss + (gap @ network.classifier.weight.T).square().sum()
+        return differentiated(loss, synthetic)
 
 
 @torch.no_grad()

@@ -22,13 +22,12 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from distill.checks import whole
-from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
-from distill.images import LabelledImages
+from distill.condenser import Condenser, pixels_alone
 from distill.rng import derive, subseed
-from distill.synthetic import SyntheticSet
 from distill.training import Recipe, train
-from fedcl.federated.base import IMAGES, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.wire import check_images, pack_images, pack_weights, unpack_images
+from fedcl.federated.base import FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.small_sets import check_small_set, made, union
+from fedcl.wire import pack_weights
 
 
 @final
@@ -60,22 +59,15 @@ class OneShot(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         """Returns the client's small set."""
         seed = subseed(task.world.seed, "client", task.client)
-        counts = even_counts(task.data, self.ipc)
-        wanted = Task(task.data, counts, task.world.normalisation, seed)
-        return {IMAGES: pack_images(condense(self.method, wanted))}
+        return made(self.method, task, self.ipc, seed)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
-        world = server.world
-        upload.check_names(IMAGES)
-        check_images(upload.records[IMAGES], world.image_shape, world.num_classes, self.ipc)
+        check_small_set(upload, server.world, self.ipc)
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, and with weights trained on it from scratch."""
         world = server.world
-        parts = [unpack_images(upload.records[IMAGES], world.normalisation) for upload in uploads]
-        union = LabelledImages.union(parts)
-        network = world.first_network()
-        train(network, union, self.server, derive(world.seed, "server training"))
-        memory = SyntheticSet(union, world.normalisation, "real")
+        memory, network = union(uploads, world), world.first_network()
+        train(network, memory.data, self.server, derive(world.seed, "server training"))
         return replace(server, weights=pack_weights(network), memory=memory)

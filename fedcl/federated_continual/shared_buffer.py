@@ -20,13 +20,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
-from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
-from distill.images import LabelledImages
+from distill.condenser import Condenser, pixels_alone
 from distill.rng import subseed
 from distill.training import Additions, Recipe, train
 from fedcl.federated.averaging import check_network, weighted_mean
 from fedcl.federated.base import (
-    IMAGES,
     MEMORY,
     MODEL,
     FederatedMethod,
@@ -34,10 +32,12 @@ from fedcl.federated.base import (
     Records,
     ServerTask,
     Upload,
+    World,
 )
+from fedcl.federated.small_sets import check_small_set, made, union
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
-from fedcl.wire import check_images, pack_images, pack_weights, unpack_images
+from fedcl.wire import pack_images, pack_weights, unpack_images
 
 
 @final
@@ -114,27 +114,20 @@ class _Remembering(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
-        share = self._share(task.data)
-        wanted = Task(task.data, even_counts(task.data, share), task.world.normalisation, seed)
-        return {IMAGES: pack_images(condense(self.method, wanted))}
+        return made(self.method, task, self._share(task.world), seed)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
-        world = server.world
-        share = self.buffer.capacity(world.image_shape, world.num_classes) // world.num_classes
-        upload.check_names(IMAGES)
-        check_images(upload.records[IMAGES], world.image_shape, world.num_classes, share)
+        check_small_set(upload, server.world, self._share(server.world))
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         world = server.world
-        union = LabelledImages.union(
-            [unpack_images(upload.records[IMAGES], world.normalisation) for upload in uploads]
-        )
         seed = subseed(world.seed, "server memory", server.experience)
-        memory = _held(server, self.buffer).learn(union, self.method, seed)
+        learnt = union(uploads, world).data
+        memory = _held(server, self.buffer).learn(learnt, self.method, seed)
         return replace(server, memory=memory.as_set())
 
-    def _share(self, data: LabelledImages) -> int:
-        return self.buffer.capacity(data.image_shape, data.num_classes) // data.num_classes
+    def _share(self, world: World) -> int:
+        return self.buffer.capacity(world.image_shape, world.num_classes) // world.num_classes
 
 
 def _held(server: ServerTask, budget: Budget) -> Memory:

@@ -107,3 +107,16 @@ def test_values_outside_their_range_are_refused():
         replace(AROUND, radius=-1.0)
     with pytest.raises(ValueError, match=r"^network_source\.steps must be >= 1, got 0$"):
         replace(AROUND, steps=0)
+
+
+def test_without_weights_of_its_own_it_takes_the_tasks_last(real):
+    other = {name: w + 1 for name, w in GIVEN.items()}
+    task = Task(real.data, torch.tensor([1, 1]), Normalisation([0.5], [0.25]), 0, [other, GIVEN])
+    source = replace(AROUND, weights=None, radius=0.0)
+    taken = source.begin(RealData(task), {}).take(0, None)
+    assert torch.equal(flat(weights_of(taken)), flat(GIVEN))
+
+
+def test_no_weights_at_all_are_refused(real):
+    with pytest.raises(ValueError, match=r"network_source.weights must be .* got null"):
+        replace(AROUND, weights=None).begin(real, {})

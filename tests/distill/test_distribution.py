@@ -146,3 +146,22 @@ def test_different_image_shapes_are_refused(rng):
 def test_a_statistic_cannot_be_made_without_a_pull():
     with pytest.raises(TypeError, match="abstract"):
         Statistic()
+
+
+def test_logits_are_matched_besides_features(rng):
+    # The gap of the mean logits, taken of the logits themselves, in a network with a bias.
+    network = fresh(ConvNet(4, 1), (3, 2, 2), 3, rng).double()
+    real, synthetic = batch([0] * 5 + [1] * 3, rng), batch([0, 0, 1], rng)
+    leaf = synthetic.images.clone().requires_grad_()
+    gaps = [
+        statistic(real.images[real.groups == label]).mean(0)
+        - statistic(leaf[synthetic.groups == label]).mean(0)
+        for label in (0, 1)
+        for statistic in (network.embed, network)
+    ]
+    loss = sum(gap.square().sum() for gap in gaps)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    seen = replace(synthetic, images=synthetic.images.clone().requires_grad_())
+    ours = DistributionMatching(logits=True).pull(network, real, seen, rng)
+    assert ours[0] == pytest.approx(loss.item())
+    torch.testing.assert_close(ours[1], gradient)
