@@ -170,5 +170,5 @@ class FederatedContinualRun(Run):
 
 def accuracies(simulation: Simulation, tests: Sequence[LabelledImages]) -> list[float]:
     """Returns the global network's accuracy on each experience's test images."""
-    network = simulation.task.world.network_with(simulation.task.weights)
-    return [score(network, test)[0] for test in tests]
+    model = simulation.task.model()
+    return [score(model, test)[0] for test in tests]

@@ -1,5 +1,6 @@
 """What a federated method is: both halves, the client's update and the server's aggregation."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from typing import ClassVar, final
 
 import torch
 from flwr.app import ArrayRecord, RecordDict
+from torch import Tensor, nn
 
 from distill.condenser import State
 from distill.images import LabelledImages, Normalisation
@@ -100,6 +102,7 @@ class ServerTask:
         weights: The global network.
         memory: Small sets that clients uploaded, or None.
         kept: What the method keeps from round to round, its own affair; empty at first.
+        members: Networks whose mean answer is the federation's; empty: the global network's.
     """
 
     world: World
@@ -108,6 +111,27 @@ class ServerTask:
     weights: ArrayRecord
     memory: SyntheticSet | None
     kept: State = field(default_factory=dict)
+    members: Sequence[ArrayRecord] = ()
+
+    def model(self) -> nn.Module:
+        """Returns what answers for the federation: the global network, or the members."""
+        if self.members:
+            return MeanAnswer([self.world.network_with(member) for member in self.members])
+        return self.world.network_with(self.weights)
+
+
+@final
+class MeanAnswer(nn.Module):
+    """Networks as one, which puts out the logarithm of their mean probabilities."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns log-probabilities ``(N, num_classes)`` of normalised images."""
+        answers = torch.stack([network(images).log_softmax(1) for network in self.networks])
+        return answers.logsumexp(0) - math.log(len(self.networks))
 
 
 @final

@@ -86,8 +86,8 @@ class Simulation:
         return RoundReport({"round": number, **totals, "failures": len(strategy.failures)}, [*rows])
 
     def score(self, test: LabelledImages) -> tuple[float, float]:
-        """Returns the accuracy and the loss of the global network on normalised images."""
-        return score(self.task.world.network_with(self.task.weights), test)
+        """Returns the accuracy and the loss on normalised images."""
+        return score(self.task.model(), test)
 
     def state(self) -> dict[str, Any]:
         """Returns what :meth:`restore` needs, as tensors and plain values."""
@@ -96,6 +96,7 @@ class Simulation:
             "weights": dict(self.task.weights.to_torch_state_dict()),
             "memory": None if memory is None else memory.state(),
             "kept": self.task.kept,
+            "members": [dict(member.to_torch_state_dict()) for member in self.task.members],
             "ends": {action: strategy.end.state() for action, strategy in self.strategies.items()},
             "clients": {
                 node: (key, dict(blobs)) for node, (key, blobs) in self.grid.states.items()
@@ -113,4 +114,5 @@ class Simulation:
             weights=ArrayRecord(state["weights"]),
             memory=None if memory is None else SyntheticSet.from_state(memory),
             kept=state["kept"],
+            members=[ArrayRecord(member) for member in state["members"]],
         )
