@@ -77,11 +77,8 @@ class _Ending(Ending):
 
     def end(self, index: int, weights: Weights) -> tuple[float, dict[str, Tensor]]:
         trajectory, epoch = self._drawn(index)
-        first, target = trajectory[epoch], trajectory[epoch + self.terminal.span]
-        gaps = {name: w - target[name] for name, w in weights.items()}
-        length = sum(float((w - target[name]).square().sum()) for name, w in first.items())
-        loss = sum(float(gap.square().sum()) for gap in gaps.values()) / length
-        return loss, {name: 2 * gap / length for name, gap in gaps.items()}
+        target = trajectory[epoch + self.terminal.span]
+        return relative_distance(weights, trajectory[epoch], target)
 
     def _drawn(self, index: int) -> tuple[Trajectory, int]:
         terminal, rng = self.terminal, derive(self.real.seed, "expert of step", index)
@@ -93,3 +90,19 @@ class _Ending(Ending):
 
     def state(self) -> State:
         return self.buffer.state()
+
+
+def relative_distance(
+    weights: Weights, first: Weights, target: Weights
+) -> tuple[float, dict[str, Tensor]]:
+    """Returns the squared distance from a target as a share of the first one's, and its gradient.
+
+    Args:
+        weights: Where training ended.
+        first: Where it began.
+        target: Where it should have ended.
+    """
+    gaps = {name: w - target[name] for name, w in weights.items()}
+    length = sum(float((w - target[name]).square().sum()) for name, w in first.items())
+    loss = sum(float(gap.square().sum()) for gap in gaps.values()) / length
+    return loss, {name: 2 * gap / length for name, gap in gaps.items()}

@@ -1,10 +1,13 @@
 """Small sets as clients make and upload them, and as the server checks and unites them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import torch
 
 from distill.condenser import Condenser, Task, condense, even_counts
 from distill.images import LabelledImages
 from distill.pullback import Weights
+from distill.rng import derive
 from distill.synthetic import SyntheticSet
 from fedcl.federated.base import IMAGES, LocalTask, Records, Upload, World
 from fedcl.wire import check_images, pack_images, unpack_images
@@ -26,6 +29,22 @@ def made(
     networks = [] if given is None else [given]
     wanted = Task(task.data, counts, task.world.normalisation, seed, networks)
     return {IMAGES: pack_images(condense(method, wanted))}
+
+
+def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] = ()) -> Task:
+    """Returns the task of a server, which has no image of anybody: noise stands for them.
+
+    Args:
+        world: What was agreed on.
+        ipc: Images wanted of each class.
+        seed: Names the random streams, the noise's too.
+        given: Networks that the set is to be good for, oldest first.
+    """
+    labels = torch.arange(world.num_classes).repeat_interleave(ipc)
+    rng = derive(seed, "noise for images")
+    noise = torch.randn(len(labels), *world.image_shape, generator=rng)
+    images = LabelledImages(noise, labels, world.num_classes)
+    return Task(images, images.counts, world.normalisation, seed, given)
 
 
 def check_small_set(upload: Upload, world: World, ipc: int) -> None:
