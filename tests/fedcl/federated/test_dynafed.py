@@ -54,7 +54,8 @@ def test_before_the_set_it_is_fedavg(world, plain):
 
 def test_the_set_is_made_once_of_all_averages_from_the_first_network_on(world, plain):
     noting = Noting([])
-    simulated(DynaFed(5, plain(), 3, noting, 2, plain()), world, 5)
+    simulation, _ = simulated(DynaFed(5, plain(), 3, noting, 2, plain()), world, 5)
+    assert simulation.task.kept == {}  # no point outlives its use
     (task,) = noting.tasks
     _, averaged = simulated(FedAvg(3, plain()), world, 3)
     wanted = [flat(world.first_network().state_dict()), *averaged]
