@@ -1,0 +1,145 @@
+r"""A strategy of Flower's own as the server half: clients train as in FedAvg, it aggregates.
+
+FedAvg, FedAdam, FedMedian, Krum and whatever else subclasses Flower's ``Strategy`` and takes
+one record of weights and ``num-examples`` from each client.
+
+References:
+    | Flower: A Friendly Federated Learning Framework (Beutel et al., 2020)
+    | https://arxiv.org/abs/2007.14390
+    | The papers that Flower's documentation names for each strategy.
+
+Differences from Flower: clients are chosen by this project's rules, not by the strategy, which
+sees only uploads that passed the checks; weights go back to float32 after every round, where
+Flower's FedAdam puts out float64 and would double the next download.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor
+
+from distill.checks import whole
+from distill.training import Recipe, train
+from fedcl.federated.averaging import arrays_of, check_network, packed
+from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.wire import pack_weights
+
+
+@final
+@dataclass(frozen=True)
+class FlowerStrategy(FederatedMethod):
+    """FedAvg's clients, and one of Flower's strategies at the server.
+
+    Attributes:
+        rounds: Rounds of communication, >= 1.
+        local: How a client trains in one round.
+        strategy: As it is before the first round; it is copied, never changed.
+    """
+
+    rounds: int
+    local: Recipe
+    strategy: Strategy
+    vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+
+    def __post_init__(self) -> None:
+        whole("rounds", self.rounds, 1)
+
+    def broadcast(self, server: ServerTask) -> Records:
+        """Returns the global weights."""
+        return {MODEL: server.weights}
+
+    def local_update(self, task: LocalTask) -> Records:
+        """Returns the weights after local training."""
+        network = task.network()
+        train(network, task.data, self.local, task.rng)
+        return {MODEL: pack_weights(network)}
+
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        """Refuses weights of another shape or type, or that are not finite."""
+        check_network(upload, server)
+
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
+        """Returns the task with what the strategy makes of the uploads, and what it keeps.
+
+        Raises:
+            ValueError: If the strategy returns no weights.
+        """
+        strategy = copy.deepcopy(self.strategy)
+        vars(strategy).update(_arrays(server.kept))
+        replies = [_reply(upload) for upload in uploads]
+        grid = _Nodes([upload.metadata.src_node_id for upload in replies])
+        list(strategy.configure_train(server.round, server.weights, ConfigRecord(), grid))
+        aggregated, _ = strategy.aggregate_train(server.round, replies)
+        if aggregated is None:
+            raise ValueError(
+                f"federated.strategy must return weights, got None from {len(replies)} uploads; "
+                f"{type(strategy).__name__} may need more clients"
+            )
+        weights = packed(arrays_of(aggregated))
+        return replace(server, weights=weights, kept=_tensors(vars(strategy)))
+
+
+def _reply(upload: Upload) -> Message:
+    content = RecordDict(
+        {MODEL: upload.arrays, "metrics": MetricRecord({"num-examples": upload.examples})}
+    )
+    asked = Message(RecordDict(), dst_node_id=upload.client + 1, message_type="train")
+    return Message(content, reply_to=asked)
+
+
+def _tensors(attributes: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """Returns what a strategy keeps from round to round: its attributes that are named arrays."""
+    return {
+        name: {key: torch.from_numpy(np.asarray(array).copy()) for key, array in value.items()}
+        for name, value in attributes.items()
+        if isinstance(value, dict) and all(isinstance(a, np.ndarray) for a in value.values())
+    }
+
+
+def _arrays(kept: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Any]]:
+    return {name: {k: t.numpy() for k, t in value.items()} for name, value in kept.items()}
+
+
+@final
+class _Nodes(Grid):
+    """Nodes to choose from, where Flower's strategies wait for as many as they want."""
+
+    PATIENCE = 10  # calls; a strategy that still waits would wait for ever
+
+    def __init__(self, nodes: Iterable[int]) -> None:
+        self.nodes, self.calls = list(nodes), 0
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Returns the nodes.
+
+        Raises:
+            ValueError: If it is asked again and again.
+        """
+        self.calls += 1
+        if self.calls > self.PATIENCE:
+            raise ValueError(
+                f"federated.strategy must do with {len(self.nodes)} clients, but waits for more; "
+                "lower its min_available_nodes and min_train_nodes, or take more clients"
+            )
+        return self.nodes
+
+    def set_run(self, run: Any) -> None:
+        """Takes no run."""
+
+    @property
+    def run(self) -> Any:
+        """No run."""
+        return None
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        """Refuses: nothing is sent from here."""
+        raise NotImplementedError
+
+    push_messages = pull_messages = send_and_receive = create_message  # type: ignore[assignment]
