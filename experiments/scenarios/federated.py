@@ -16,7 +16,8 @@ from fedcl.datasets import Dataset, DatasetSource
 from fedcl.federated.base import FederatedMethod, World
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
-from fedcl.partition import Partition, heterogeneity
+from fedcl.heterogeneity import heterogeneity
+from fedcl.partition import Partition
 
 ACTION = "update"
 

@@ -78,7 +78,7 @@ WRONG = {
     "distill method=random ipc=0": "ipc must be >= 1, got 0",
     "distill method=random ipc=x": "ipc must be a whole number, got 'x'",
     "distill method=random objective=distribution": "objective must be left out with method=random",
-    "federated federated=fedavg partition=nope": "dirichlet iid shards",
+    "federated federated=fedavg partition=nope": "dirichlet iid quantity shards",
     "federated federated=fedavg clients=0": "clients must be >= 1, got 0",
     "federated federated=fedavg clients=2000": "clients must be <= 1437",
     "federated federated=fedavg partition.alpha=-1": "partition.alpha must be > 0, got -1",
