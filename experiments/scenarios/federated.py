@@ -18,6 +18,7 @@ from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.heterogeneity import heterogeneity
 from fedcl.partition import Partition
+from fedcl.shift import Shift, Views
 
 ACTION = "update"
 
@@ -32,6 +33,7 @@ class Federated(Scenario):
         federated: The method, both halves.
         network: What is learnt.
         partition: Which images each client has.
+        shift: How a client sees them; the global accuracy is that on images as they are.
         clients: How many, >= 1.
         participation: Share of the clients asked in a round, in (0, 1].
         min_completion: Share of the asked that must complete, in [0, 1].
@@ -42,6 +44,7 @@ class Federated(Scenario):
     federated: FederatedMethod
     network: Architecture
     partition: Partition
+    shift: Shift
     clients: int
     participation: float
     min_completion: float
@@ -58,8 +61,9 @@ class Federated(Scenario):
         rng = derive(self.seed, "partition")
         train = data.normalised(data.train)
         parts = self.partition.split(train.labels, train.num_classes, self.clients, rng)
+        views = Views(self.shift, self.clients, data.normalisation, self.seed)
         world = World(
-            clients=[[train.rows(rows)] for rows in parts],
+            clients=[[views.seen_by(k, train.rows(rows))] for k, rows in enumerate(parts)],
             architecture=self.network,
             normalisation=data.normalisation,
             image_shape=train.image_shape,

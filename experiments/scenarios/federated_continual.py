@@ -20,6 +20,7 @@ from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.partition import Partition
+from fedcl.shift import Shift, Views
 from fedcl.streams import Stream, experience_rows
 
 LEARN, REMEMBER = "learn", "remember"
@@ -35,6 +36,7 @@ class FederatedContinual(Scenario):
         federated_continual: The method.
         network: What is learnt.
         partition: Which images of an experience each client has.
+        shift: How a client sees them; the global accuracies are those on images as they are.
         stream: Which classes come when; the same for all clients.
         clients: How many, >= 1.
         participation: Share of the clients asked in a round, in (0, 1].
@@ -46,6 +48,7 @@ class FederatedContinual(Scenario):
     federated_continual: FederatedContinualMethod
     network: Architecture
     partition: Partition
+    shift: Shift
     stream: Stream
     clients: int
     participation: float
@@ -62,9 +65,13 @@ class FederatedContinual(Scenario):
         check_networks(self, data.train)
         train = data.normalised(data.train)
         classes = self.stream.split(train.num_classes, self.seed)
+        views = Views(self.shift, self.clients, data.normalisation, self.seed)
         parts = [self._divided(train, index, group) for index, group in enumerate(classes)]
         world = World(
-            clients=[list(client) for client in zip(*parts, strict=True)],
+            clients=[
+                [views.seen_by(k, part, "experience", e) for e, part in enumerate(client)]
+                for k, client in enumerate(zip(*parts, strict=True))
+            ],
             architecture=self.network,
             normalisation=data.normalisation,
             image_shape=train.image_shape,

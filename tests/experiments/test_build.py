@@ -21,9 +21,9 @@ WITH = {
 }
 GROUPS = {
     "distillation": ["dataset", "method", "network", "evaluation"],
-    "federated": ["federated", "partition", "training"],
+    "federated": ["federated", "partition", "shift", "training"],
     "continual": ["continual", "stream"],
-    "federated_continual": ["federated_continual"],
+    "federated_continual": ["federated_continual", "shift"],
 }
 CHOICES = [
     (kind, group, name) for kind in GROUPS for group in GROUPS[kind] for name in known(group)
@@ -82,6 +82,7 @@ WRONG = {
     "federated federated=fedavg clients=0": "clients must be >= 1, got 0",
     "federated federated=fedavg clients=2000": "clients must be <= 1437",
     "federated federated=fedavg partition.alpha=-1": "partition.alpha must be > 0, got -1",
+    "federated federated=fedavg shift=noise shift.sigma=0": "shift.sigma must be > 0, got 0",
     "federated federated=fedavg method=dm": "method must be left out with federated=fedavg",
     "continual continual=replay method=random buffer.images=3": "got 3 images (buffer.images=3)",
     "continual continual=replay method=random buffer.images=9 buffer.bytes=9": "exactly one of",

@@ -70,6 +70,17 @@ def test_one_shot_runs_of_several_sizes_are_arms_of_their_own(run):
     assert sorted(arm.label for arm in arms) == labels
 
 
+def test_arms_on_different_shifts_say_so_and_are_no_rivals(run, section):
+    kinds = ("Unshifted", "Noise")
+    shifts = [{"shift": {"_target_": f"fedcl.shift.{kind}"}} for kind in kinds]
+    names = ("fedavg", "fedprox")
+    runs = [run(n, "federated", config=s) for n, s in zip(names, shifts, strict=True)]
+    found = section(*runs)
+    labels = [arm.label for arm in found.arms]
+    assert labels == ["fedavg \N{MIDDLE DOT} unshifted", "fedprox \N{MIDDLE DOT} noise"]
+    assert [len(arms) for arms in found.rivals] == [1, 1]
+
+
 def test_what_keeps_no_memory_is_a_bound_on_a_stream_only(run):
     (alone,) = group([run("fedavg", "federated")])
     (stream,) = group([run("fedavg", "federated_continual")])
