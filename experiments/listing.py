@@ -9,7 +9,16 @@ from experiments.errors import CommandError
 # The groups of each verb, in the order in which its help shows them.
 GROUPS = {
     "distillation": ("dataset", "method", "network", "evaluation"),
-    "federated": ("dataset", "federated", "method", "network", "partition", "shift", "training"),
+    "federated": (
+        "dataset",
+        "federated",
+        "method",
+        "network",
+        "partition",
+        "shift",
+        "training",
+        "personalise",
+    ),
     "continual": ("dataset", "continual", "method", "network", "stream", "training"),
     "federated_continual": (
         "dataset",

@@ -13,7 +13,8 @@ from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.continual import stream_metrics
 from experiments.scenarios.distillation import shown_beside
-from experiments.scenarios.federated import communication, resumed, spread
+from experiments.scenarios.federated import client_metrics, communication, resumed, spread
+from fedcl.client_accuracy import global_accuracies
 from fedcl.datasets import Dataset, DatasetSource
 from fedcl.federated.base import World
 from fedcl.federated.simulation import Simulation
@@ -81,7 +82,7 @@ class FederatedContinual(Scenario):
         _, budget = self.federated_continual.memories(self.clients)
         if budget is not None:
             budget.capacity(train.image_shape, train.num_classes)
-        return FederatedContinualRun(self, data, world, classes)
+        return FederatedContinualRun(self, data, world, views, classes)
 
     def _divided(
         self, train: LabelledImages, index: int, classes: Sequence[int]
@@ -100,6 +101,7 @@ class FederatedContinualRun(Run):
     scenario: FederatedContinual
     data: Dataset
     world: World
+    views: Views
     classes: Sequence[Sequence[int]]
 
     def steps(self, folder: Folder) -> Steps:
@@ -126,8 +128,10 @@ class FederatedContinualRun(Run):
             folder.write_lines("clients.jsonl", rows)
             folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
             yield Progress(number, len(schedule), f"accuracy {accuracy:.3f} on classes so far")
+        test = self.data.normalised(self.data.test)
+        by_client = client_metrics(global_accuracies(simulation.task, test, self.views))
         return Outcome(
-            metrics=self._metrics(history, untrained),
+            metrics={**self._metrics(history, untrained), **by_client},
             history=history,
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),

@@ -21,7 +21,7 @@ WITH = {
 }
 GROUPS = {
     "distillation": ["dataset", "method", "network", "evaluation"],
-    "federated": ["federated", "partition", "shift", "training"],
+    "federated": ["federated", "partition", "shift", "training", "personalise"],
     "continual": ["continual", "stream"],
     "federated_continual": ["federated_continual", "shift"],
 }

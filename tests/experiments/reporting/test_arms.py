@@ -14,7 +14,10 @@ def test_runs_that_differ_in_the_seed_only_are_one_arm(three):
 
 @pytest.mark.parametrize(
     "key",
-    ["output", "data_root", "threads", "device", "stores", "across", "race", "random"],
+    [
+        *("output", "data_root", "threads", "device"),
+        *("stores", "across", "race", "random", "personalise"),
+    ],
 )
 def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
     assert len(group([run(seed=0, config={key: "a"}), run(seed=1, config={key: "b"})])) == 1
