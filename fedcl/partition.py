@@ -1,4 +1,4 @@
-r"""Which client holds which training images: index lists, and how unlike the clients are.
+r"""Which client holds which training images, as lists of indices.
 
 Every image belongs to exactly one client, and every client holds at least one image.
 
@@ -9,12 +9,15 @@ References:
     | Bayesian Nonparametric Federated Learning of Neural Networks (Yurochkin, Agarwal, Ghosh,
       Greenewald, Hoang and Khazaeni, ICML 2019), https://arxiv.org/abs/1905.12022: Dirichlet
     | Federated Learning on Non-IID Data Silos: An Experimental Study (Li, Diao, Chen and He,
-      ICDE 2022), https://arxiv.org/abs/2102.02079: Dirichlet, and k classes a client
+      ICDE 2022), https://arxiv.org/abs/2102.02079 (NIID-Bench): Dirichlet, k classes a
+      client, and quantity
 
 Differences from the papers:
     - Dirichlet without the released code's rules that close a client once it holds N / K
       images and redraw everything until each holds ten: the first changes the
       distribution, the second may never end. A client left empty gets one image instead.
+    - Quantity without the latter rule, for the same reason, and with cuts that are rounded
+      rather than cut off.
     - Classes per client deals the classes that have fewest owners, so that none is left
       without one; NIID-Bench draws them independently and drops unowned images.
 """
@@ -81,9 +84,7 @@ class Dirichlet(Partition):
     alpha: float
 
     def __post_init__(self) -> None:
-        positive("partition.alpha", self.alpha)
-        if math.isinf(self.alpha):
-            raise ValueError("partition.alpha must be finite, got inf; use partition=iid")
+        _check_concentration(self.alpha)
 
     def split(
         self, labels: Tensor, num_classes: int, clients: int, rng: torch.Generator
@@ -97,6 +98,34 @@ class Dirichlet(Partition):
             place = torch.arange(len(rows), dtype=torch.float64)
             owner[rows] = torch.searchsorted(ends, place, right=True)
         return _none_empty([(owner == k).nonzero().squeeze(1) for k in range(clients)], rng)
+
+
+@final
+@dataclass(frozen=True)
+class Quantity(Partition):
+    r"""Quantity skew: :math:`p \sim \mathrm{Dir}_K(\alpha)` divides a random permutation.
+
+    Clients differ in size alone: whatever its size, a client's images are drawn without
+    regard to their classes.
+
+    Attributes:
+        alpha: Concentration, > 0. Towards 0 one client has nearly everything; towards
+            infinity the clients become equally large.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        _check_concentration(self.alpha)
+
+    def split(
+        self, labels: Tensor, num_classes: int, clients: int, rng: torch.Generator
+    ) -> list[Tensor]:
+        """Returns the clients' images, ascending; see :meth:`Partition.split`."""
+        _check(labels, num_classes, clients)
+        rows = _shuffled(torch.arange(len(labels)), rng)
+        cuts = (_dirichlet(self.alpha, clients, rng).cumsum(0) * len(rows)).round().long()
+        return _none_empty(rows.tensor_split(cuts[:-1]), rng)
 
 
 @final
@@ -187,38 +216,6 @@ class ClassesPerClient(Partition):
             )
 
 
-def class_counts(parts: Sequence[Tensor], labels: Tensor, num_classes: int) -> Tensor:
-    """Returns each client's images of each class, int64, ``(clients, num_classes)``.
-
-    Args:
-        parts: Indices of each client's images.
-        labels: Class of each image, int64 in [0, num_classes), ``(N,)``.
-        num_classes: Classes of the task.
-    """
-    return torch.stack([labels[rows].bincount(minlength=num_classes) for rows in parts])
-
-
-def heterogeneity(counts: Tensor) -> float:
-    r"""Returns how unlike the clients are, :math:`\frac1K\sum_k \frac12\|q_k - q\|_1`, in [0, 1].
-
-    :math:`q_k` is the class distribution of client k and :math:`q` that of all images:
-    0 when all clients are alike; 1 - 1/C with C equal classes and one class a client.
-
-    Args:
-        counts: Images of each client and class, ``(clients, classes)``, no empty client.
-
-    Raises:
-        ValueError: If a client has no image.
-    """
-    if counts.ndim != 2 or not len(counts) or counts.sum(1).min() < 1:
-        raise ValueError(
-            f"counts must be (clients, classes) with an image in each client, got {counts.tolist()}"
-        )
-    overall = counts.sum(0).double() / counts.sum()
-    distances = (counts.double() / counts.sum(1, keepdim=True) - overall).abs().sum(1) / 2
-    return distances.mean().item()
-
-
 def _check(labels: Tensor, num_classes: int, clients: int) -> None:
     if labels.dtype != torch.int64 or labels.ndim != 1:
         raise ValueError(
@@ -231,6 +228,12 @@ def _check(labels: Tensor, num_classes: int, clients: int) -> None:
     whole("clients", clients, 1)
     if clients > len(labels):
         raise ValueError(f"clients must be <= {len(labels)}, the number of images, got {clients}")
+
+
+def _check_concentration(alpha: float) -> None:
+    positive("partition.alpha", alpha)
+    if math.isinf(alpha):
+        raise ValueError("partition.alpha must be finite, got inf; use partition=iid")
 
 
 def _shuffled(rows: Tensor, rng: torch.Generator) -> Tensor:

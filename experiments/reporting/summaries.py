@@ -51,6 +51,10 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
     ),
     "federated": (
         Column("accuracy", "Accuracy", "percent", "higher"),
+        Column("mean_client_accuracy", "Mean of clients", "percent", "higher"),
+        Column("worst_client_accuracy", "Worst client", "percent", "higher"),
+        Column("personalised_accuracy", "Personalised", "percent", "higher"),
+        Column("worst_personalised_accuracy", "Worst personalised", "percent", "higher"),
         *_SENT,
         Column("raw_ratio", "Sent / raw images", "ratio"),
         Column("rounds", "Rounds", "count"),
@@ -70,6 +74,7 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
 ACROSS = "across."  # before a network's name
 # Parts of the metrics above, and what a figure reads.
 _READ_ELSEWHERE = {"accuracy_matrix", "class_counts", "data_bytes", "heterogeneity", "raw_bytes"}
+_READ_ELSEWHERE |= {"client_accuracies", "personalised_accuracies"}
 
 
 def summary(section: Section) -> Table:

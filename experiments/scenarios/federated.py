@@ -1,23 +1,31 @@
 """Federated learning: clients with unequal data, rounds or one shot, true bytes both ways."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import torch
-
 from distill.checks import whole
+from distill.images import LabelledImages
 from distill.networks import Architecture
 from distill.rng import derive
+from distill.training import Recipe
 from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.distillation import shown_beside
+from fedcl.client_accuracy import (
+    client_counts,
+    global_accuracies,
+    mean_and_worst,
+    personalised_accuracies,
+)
 from fedcl.datasets import Dataset, DatasetSource
-from fedcl.federated.base import FederatedMethod, World
+from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
-from fedcl.partition import Partition, heterogeneity
+from fedcl.heterogeneity import heterogeneity
+from fedcl.partition import Partition
+from fedcl.shift import Shift, Views
 
 ACTION = "update"
 
@@ -33,6 +41,9 @@ class Federated(Scenario):
         compression: What both sides compress.
         network: What is learnt.
         partition: Which images each client has.
+        shift: How a client sees them; the global accuracy is that on images as they are.
+        personalise: How each client trains the global network on its own images at the end, to
+            be scored with what it then has; None: not at all.
         clients: How many, >= 1.
         participation: Share of the clients asked in a round, in (0, 1].
         min_completion: Share of the asked that must complete, in [0, 1].
@@ -44,6 +55,8 @@ class Federated(Scenario):
     compression: Channel
     network: Architecture
     partition: Partition
+    shift: Shift
+    personalise: Recipe | None
     clients: int
     participation: float
     min_completion: float
@@ -61,15 +74,16 @@ class Federated(Scenario):
         rng = derive(self.seed, "partition")
         train = data.normalised(data.train)
         parts = self.partition.split(train.labels, train.num_classes, self.clients, rng)
+        views = Views(self.shift, self.clients, data.normalisation, self.seed)
         world = World(
-            clients=[[train.rows(rows)] for rows in parts],
+            clients=[[views.seen_by(k, train.rows(rows))] for k, rows in enumerate(parts)],
             architecture=self.network,
             normalisation=data.normalisation,
             image_shape=train.image_shape,
             num_classes=train.num_classes,
             seed=self.seed,
         )
-        return FederatedRun(self, data, world)
+        return FederatedRun(self, data, world, views)
 
 
 @final
@@ -80,9 +94,10 @@ class FederatedRun(Run):
     scenario: Federated
     data: Dataset
     world: World
+    views: Views
 
     def steps(self, folder: Folder) -> Steps:
-        """Plays the rounds; each ends with a checkpoint."""
+        """Plays the rounds, each of which ends with a checkpoint; then scores the clients."""
         scenario = self.scenario
         rules = Rules(scenario.participation, scenario.min_completion)
         simulation = Simulation(
@@ -99,19 +114,47 @@ class FederatedRun(Run):
             folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
             yield Progress(number, scenario.federated.rounds, f"accuracy {accuracy:.3f}")
         return Outcome(
-            metrics={**communication(history), **spread(self.world, self.data)},
+            metrics={
+                **communication(history),
+                **spread(self.world, self.data),
+                **client_metrics(global_accuracies(simulation.task, test, self.views)),
+                **(yield from self._personalised(simulation.task, test)),
+            },
             history=history,
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),
         )
 
+    def _personalised(
+        self, task: ServerTask, test: LabelledImages
+    ) -> Generator[Progress, None, dict[str, Any]]:
+        recipe, found = self.scenario.personalise, list[float | None]()
+        if recipe is None:
+            return {}
+        for accuracy in personalised_accuracies(task, recipe, test, self.views):
+            found.append(accuracy)
+            yield Progress(len(found), len(self.world.clients), "clients train on their own")
+        mean, worst = mean_and_worst(found)
+        return {
+            "personalised_accuracies": found,
+            "personalised_accuracy": mean,
+            "worst_personalised_accuracy": worst,
+        }
+
+
+def client_metrics(accuracies: Sequence[float | None]) -> dict[str, Any]:
+    """Returns the accuracy of the global network for each client, the mean and the worst."""
+    mean, worst = mean_and_worst(accuracies)
+    return {
+        "client_accuracies": list(accuracies),
+        "mean_client_accuracy": mean,
+        "worst_client_accuracy": worst,
+    }
+
 
 def spread(world: World, data: Dataset) -> dict[str, Any]:
     """Returns how the classes are spread over the clients, and the bytes of their raw images."""
-    counts = torch.stack(
-        [torch.stack([part.counts for part in client]).sum(0) for client in world.clients]
-    )
-    images = data.train.images
+    counts, images = client_counts(world), data.train.images
     return {
         "class_counts": counts.tolist(),
         "heterogeneity": heterogeneity(counts),

@@ -13,7 +13,8 @@ from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.continual import stream_metrics
 from experiments.scenarios.distillation import shown_beside
-from experiments.scenarios.federated import communication, resumed, spread
+from experiments.scenarios.federated import client_metrics, communication, resumed, spread
+from fedcl.client_accuracy import global_accuracies
 from fedcl.datasets import Dataset, DatasetSource
 from fedcl.federated.base import World
 from fedcl.federated.channel import Channel
@@ -21,6 +22,7 @@ from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.partition import Partition
+from fedcl.shift import Shift, Views
 from fedcl.streams import Stream, experience_rows
 
 LEARN, REMEMBER = "learn", "remember"
@@ -37,6 +39,7 @@ class FederatedContinual(Scenario):
         compression: What both sides compress.
         network: What is learnt.
         partition: Which images of an experience each client has.
+        shift: How a client sees them; the global accuracies are those on images as they are.
         stream: Which classes come when; the same for all clients.
         clients: How many, >= 1.
         participation: Share of the clients asked in a round, in (0, 1].
@@ -49,6 +52,7 @@ class FederatedContinual(Scenario):
     compression: Channel
     network: Architecture
     partition: Partition
+    shift: Shift
     stream: Stream
     clients: int
     participation: float
@@ -65,9 +69,13 @@ class FederatedContinual(Scenario):
         check_networks(self, data.train)
         train = data.normalised(data.train)
         classes = self.stream.split(train.num_classes, self.seed)
+        views = Views(self.shift, self.clients, data.normalisation, self.seed)
         parts = [self._divided(train, index, group) for index, group in enumerate(classes)]
         world = World(
-            clients=[list(client) for client in zip(*parts, strict=True)],
+            clients=[
+                [views.seen_by(k, part, "experience", e) for e, part in enumerate(client)]
+                for k, client in enumerate(zip(*parts, strict=True))
+            ],
             architecture=self.network,
             normalisation=data.normalisation,
             image_shape=train.image_shape,
@@ -77,7 +85,7 @@ class FederatedContinual(Scenario):
         _, budget = self.federated_continual.memories(self.clients)
         if budget is not None:
             budget.capacity(train.image_shape, train.num_classes)
-        return FederatedContinualRun(self, data, world, classes)
+        return FederatedContinualRun(self, data, world, views, classes)
 
     def _divided(
         self, train: LabelledImages, index: int, classes: Sequence[int]
@@ -96,6 +104,7 @@ class FederatedContinualRun(Run):
     scenario: FederatedContinual
     data: Dataset
     world: World
+    views: Views
     classes: Sequence[Sequence[int]]
 
     def steps(self, folder: Folder) -> Steps:
@@ -122,8 +131,10 @@ class FederatedContinualRun(Run):
             folder.write_lines("clients.jsonl", rows)
             folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
             yield Progress(number, len(schedule), f"accuracy {accuracy:.3f} on classes so far")
+        test = self.data.normalised(self.data.test)
+        by_client = client_metrics(global_accuracies(simulation.task, test, self.views))
         return Outcome(
-            metrics=self._metrics(history, untrained),
+            metrics={**self._metrics(history, untrained), **by_client},
             history=history,
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),

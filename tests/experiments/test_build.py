@@ -21,9 +21,9 @@ WITH = {
 }
 GROUPS = {
     "distillation": ["dataset", "method", "network", "evaluation"],
-    "federated": ["federated", "partition", "training"],
+    "federated": ["federated", "partition", "shift", "training", "personalise"],
     "continual": ["continual", "stream"],
-    "federated_continual": ["federated_continual"],
+    "federated_continual": ["federated_continual", "shift"],
 }
 CHOICES = [
     (kind, group, name) for kind in GROUPS for group in GROUPS[kind] for name in known(group)
@@ -78,10 +78,11 @@ WRONG = {
     "distill method=random ipc=0": "ipc must be >= 1, got 0",
     "distill method=random ipc=x": "ipc must be a whole number, got 'x'",
     "distill method=random objective=distribution": "objective must be left out with method=random",
-    "federated federated=fedavg partition=nope": "dirichlet iid shards",
+    "federated federated=fedavg partition=nope": "dirichlet iid quantity shards",
     "federated federated=fedavg clients=0": "clients must be >= 1, got 0",
     "federated federated=fedavg clients=2000": "clients must be <= 1437",
     "federated federated=fedavg partition.alpha=-1": "partition.alpha must be > 0, got -1",
+    "federated federated=fedavg shift=noise shift.sigma=0": "shift.sigma must be > 0, got 0",
     "federated federated=fedavg method=dm": "method must be left out with federated=fedavg",
     "continual continual=replay method=random buffer.images=3": "got 3 images (buffer.images=3)",
     "continual continual=replay method=random buffer.images=9 buffer.bytes=9": "exactly one of",

@@ -9,22 +9,16 @@ import yaml
 
 from distill.rng import derive
 from fedcl import partition
-from fedcl.partition import (
-    ClassesPerClient,
-    Dirichlet,
-    Iid,
-    Shards,
-    class_counts,
-    heterogeneity,
-)
+from fedcl.heterogeneity import class_counts, heterogeneity
+from fedcl.partition import ClassesPerClient, Dirichlet, Iid, Quantity, Shards
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "partition"
-KINDS = [Iid(), Dirichlet(0.1), Dirichlet(100.0), Shards(2), ClassesPerClient(2)]
+KINDS = [Iid(), Dirichlet(0.1), Dirichlet(100.0), Quantity(0.5), Shards(2), ClassesPerClient(2)]
 # 10 classes of 30 images each, in an order that mixes them.
 LABELS = torch.arange(300) * 7 % 10
 
 
-@pytest.mark.parametrize("kind", [*KINDS, Dirichlet(1e-6)], ids=str)
+@pytest.mark.parametrize("kind", [*KINDS, Dirichlet(1e-6), Quantity(1e-6)], ids=str)
 @pytest.mark.parametrize("clients", [5, 7, 30, 150])
 def test_every_image_has_exactly_one_client_and_every_client_an_image(rng, kind, clients):
     parts = kind.split(LABELS, 10, clients, rng)
@@ -34,7 +28,9 @@ def test_every_image_has_exactly_one_client_and_every_client_an_image(rng, kind,
     assert all(rows.tolist() == sorted(rows.tolist()) for rows in parts)
 
 
-@pytest.mark.parametrize("kind", [Iid(), Dirichlet(1e-3), Shards(1), ClassesPerClient(3)], ids=str)
+@pytest.mark.parametrize(
+    "kind", [Iid(), Dirichlet(1e-3), Quantity(1e-3), Shards(1), ClassesPerClient(3)], ids=str
+)
 def test_as_many_clients_as_images_get_one_each(rng, kind):
     labels = torch.tensor([0, 1, 2, 0, 1, 2, 2])
     parts = kind.split(labels, 3, 7, rng)
@@ -68,7 +64,9 @@ def test_iid_sizes_differ_by_one_at_most(rng):
     assert sizes == [42, 43, 43, 43, 43, 43, 43]
 
 
-@pytest.mark.parametrize("kind", [Iid(), Dirichlet(100.0), Shards(1), ClassesPerClient(1)], ids=str)
+@pytest.mark.parametrize(
+    "kind", [Iid(), Dirichlet(100.0), Quantity(100.0), Shards(1), ClassesPerClient(1)], ids=str
+)
 def test_clients_get_random_images_of_a_class(rng, kind):
     # Unshuffled, each client would hold consecutive images of the one class.
     parts = kind.split(torch.zeros(200, dtype=torch.int64), 1, 4, rng)
@@ -123,15 +121,44 @@ def test_small_alpha_is_more_heterogeneous_than_large():
     assert values[2] < 0.05
 
 
+@pytest.mark.parametrize("kind", [Dirichlet, Quantity])
 @pytest.mark.parametrize("alpha", [-1, 0, math.nan])
-def test_alpha_must_be_positive(alpha):
+def test_alpha_must_be_positive(kind, alpha):
     with pytest.raises(ValueError, match=f"partition.alpha must be > 0, got {alpha}"):
-        Dirichlet(alpha)
+        kind(alpha)
 
 
-def test_infinite_alpha_is_refused():
+@pytest.mark.parametrize("kind", [Dirichlet, Quantity])
+def test_infinite_alpha_is_refused(kind):
     with pytest.raises(ValueError, match=r"partition.alpha must be finite, got inf; use .*=iid"):
-        Dirichlet(math.inf)
+        kind(math.inf)
+
+
+# -- quantity -----------------------------------------------------------------------------
+
+
+def test_quantity_cuts_all_images_at_the_rounded_cumulative_proportions(monkeypatch, rng):
+    # p = (0.5, 0.36, 0.14): of 10 images the cuts are 5 and 8.6, rounded 9: 5, 4, 1 images.
+    proportions = torch.tensor([0.5, 0.36, 0.14], dtype=torch.float64)
+    monkeypatch.setattr(partition, "_dirichlet", lambda *args: proportions)
+    parts = Quantity(1.0).split(torch.zeros(10, dtype=torch.int64), 1, 3, rng)
+    assert [len(rows) for rows in parts] == [5, 4, 1]
+
+
+def test_quantity_skews_sizes_and_leaves_classes_alike():
+    # Two classes of 5,000 images: a client of n images has n / 2 of either, with a standard
+    # deviation of at most sqrt(n) / 2; four of those.
+    labels = torch.arange(10_000) % 2
+    counts = class_counts(Quantity(0.5).split(labels, 2, 5, derive(0)), labels, 2).double()
+    sizes = counts.sum(1)
+    assert sizes.max() > 3 * sizes.min()
+    assert ((counts[:, 0] - sizes / 2).abs() <= 2 * sizes.sqrt()).all()
+
+
+def test_sizes_become_equal_with_large_alpha(rng):
+    # Shares of Dir(1e8) over 5: standard deviation sqrt(0.2 * 0.8 / 5e8) = 2e-5 of 300 images.
+    sizes = [len(rows) for rows in Quantity(1e8).split(LABELS, 10, 5, rng)]
+    assert sizes == [60] * 5
 
 
 # -- none empty ---------------------------------------------------------------------------
@@ -255,42 +282,12 @@ def test_clients_must_be_a_whole_number(rng):
         Iid().split(LABELS, 10, 2.0, rng)
 
 
-# -- measures -----------------------------------------------------------------------------
-
-
-def test_class_counts_are_images_of_each_client_and_class():
-    parts = [torch.tensor([0, 3]), torch.tensor([1, 2, 4])]
-    labels = torch.tensor([0, 2, 2, 0, 1])
-    assert class_counts(parts, labels, 4).tolist() == [[2, 0, 0, 0], [0, 1, 2, 0]]
-
-
-def test_heterogeneity_is_the_mean_total_variation_distance():
-    # All: (4, 4) / 8 = (1/2, 1/2). Client 0, (3, 1) / 4: |3/4 - 1/2| + |1/4 - 1/2| over 2
-    # is 1/4. Client 1, (1, 1) / 2: 0. Client 2, (0, 2) / 2: 1/2. Their mean is 1/4.
-    assert heterogeneity(torch.tensor([[3, 1], [1, 1], [0, 2]])) == 0.25
-
-
-def test_heterogeneity_spans_alike_clients_to_one_class_each():
-    assert heterogeneity(torch.tensor([[2, 6], [1, 3]])) == 0.0
-    assert heterogeneity(torch.eye(5, dtype=torch.int64) * 4) == pytest.approx(1 - 1 / 5)
-
-
-def test_heterogeneity_ignores_the_order_of_clients_and_classes(rng):
-    counts = torch.randint(1, 9, (6, 4), generator=rng)
-    assert heterogeneity(counts.flip(0).flip(1)) == pytest.approx(heterogeneity(counts))
-
-
-@pytest.mark.parametrize("counts", [[[1, 2], [0, 0]], [1, 2]])
-def test_heterogeneity_refuses_empty_clients(counts):
-    with pytest.raises(ValueError, match=r"counts must be \(clients, classes\) with an image in"):
-        heterogeneity(torch.tensor(counts))
-
-
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("iid", Iid()),
         ("dirichlet", Dirichlet(0.1)),
+        ("quantity", Quantity(0.5)),
         ("shards", Shards(2)),
         ("classes", ClassesPerClient(2)),
     ],

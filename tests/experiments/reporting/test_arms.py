@@ -14,7 +14,10 @@ def test_runs_that_differ_in_the_seed_only_are_one_arm(three):
 
 @pytest.mark.parametrize(
     "key",
-    ["output", "data_root", "threads", "device", "stores", "across", "race", "random"],
+    [
+        *("output", "data_root", "threads", "device"),
+        *("stores", "across", "race", "random", "personalise"),
+    ],
 )
 def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
     assert len(group([run(seed=0, config={key: "a"}), run(seed=1, config={key: "b"})])) == 1
@@ -68,6 +71,17 @@ def test_one_shot_runs_of_several_sizes_are_arms_of_their_own(run):
     arms = group([run("one_shot-dm", "federated", config={"ipc": n}) for n in (1, 5, 10)])
     labels = [f"one_shot-dm · ipc {n}" for n in (1, 10, 5)]
     assert sorted(arm.label for arm in arms) == labels
+
+
+def test_arms_on_different_shifts_say_so_and_are_no_rivals(run, section):
+    kinds = ("Unshifted", "Noise")
+    shifts = [{"shift": {"_target_": f"fedcl.shift.{kind}"}} for kind in kinds]
+    names = ("fedavg", "fedprox")
+    runs = [run(n, "federated", config=s) for n, s in zip(names, shifts, strict=True)]
+    found = section(*runs)
+    labels = [arm.label for arm in found.arms]
+    assert labels == ["fedavg \N{MIDDLE DOT} unshifted", "fedprox \N{MIDDLE DOT} noise"]
+    assert [len(arms) for arms in found.rivals] == [1, 1]
 
 
 def test_what_keeps_no_memory_is_a_bound_on_a_stream_only(run):

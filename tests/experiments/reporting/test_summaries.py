@@ -99,6 +99,23 @@ def test_transfer_table_leaves_out_what_no_run_recorded(run, section):
     ]
 
 
+def test_federated_summary_tells_the_mean_and_the_worst_of_clients(run, section):
+    def arm(name, mean, worst):
+        metrics = {"accuracy": 0.5, "mean_client_accuracy": mean, "worst_client_accuracy": worst}
+        return run(name, "federated", metrics=metrics | {"client_accuracies": [mean, worst]})
+
+    found = section(arm("fedavg", 0.75, 0.25), arm("fedprox", 0.5, 0.375))
+    table = summary(found)
+    assert [column.title for column in table.columns][2:] == [
+        "Accuracy",
+        "Mean of clients",
+        "Worst client",
+    ]
+    assert "| fedavg | 1 | 50.0 | **75.0** | 25.0 |" in table.markdown()
+    assert "| fedprox | 1 | 50.0 | 50.0 | **37.5** |" in table.markdown()
+    assert not_shown(found.arms[0].runs) == []
+
+
 def test_metrics_that_no_table_reads_are_named(run):
     assert not_shown([run(metrics={"accuracy": 0.5, "colour": 1})]) == ["colour"]
 

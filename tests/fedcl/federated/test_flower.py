@@ -13,6 +13,12 @@ from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 
 
+@pytest.fixture(autouse=True)
+def in_a_run(world, plain):
+    """A grid sets the identity that Flower's messages need."""
+    Simulation({"update": fedavg.FedAvg(1, plain())}, world, Rules(1.0, 1.0))
+
+
 def flat(tensors):
     return torch.cat([tensor.flatten() for tensor in tensors.values()])
 

@@ -1,0 +1,124 @@
+"""What clients of a composed federated run have, and what its network is worth to them."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import torch
+
+from experiments.build import plan
+from experiments.record import RunFolder
+from experiments.run import run
+
+RUNS = {
+    "federated": ["federated=fedavg", "clients=3", "network=mlp"],
+    "federated_continual": [
+        "federated_continual=fedavg",
+        "clients=3",
+        "network=mlp",
+        "stream.experiences=2",
+    ],
+}
+
+
+def prepared(kind: str, *words: str):
+    return plan(kind, [*RUNS[kind], *words]).scenario.prepare("cpu")
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_clients_train_on_images_as_they_see_them(kind):
+    # Clients of 3 see noise of 0.1, 0.2 and 0.3 on pixels; the digits' deviation is 0.3761.
+    plain = prepared(kind, "partition=iid").world
+    noisy = prepared(kind, "partition=iid", "shift=noise", "shift.sigma=0.3").world
+    noises = [
+        [after.images - before.images for before, after in zip(*client, strict=True)]
+        for client in zip(plain.clients, noisy.clients, strict=True)
+    ]
+    for client, parts in enumerate(noises):
+        deviation = torch.cat(parts).std().item()
+        assert deviation == pytest.approx(0.1 * (client + 1) / 0.3761, rel=0.02)
+    drawn = [part[:100] / part.std() for parts in noises for part in parts]
+    for i, noise in enumerate(drawn):
+        assert all((noise - other).abs().max() > 1 for other in drawn[:i])
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_shift_leaves_the_partition_as_it_is(kind):
+    plain, turned = (prepared(kind, f"shift={name}").world for name in ("none", "rotation"))
+    for before, after in zip(plain.clients, turned.clients, strict=True):
+        assert [part.labels.tolist() for part in before] == [part.labels.tolist() for part in after]
+
+
+# -- accuracies of clients ----------------------------------------------------------------
+
+ONE_CLASS_EACH = [
+    *("federated=fedavg", "rounds=1", "training.epochs=5", "network=mlp", "threads=1"),
+    *("clients=10", "partition=classes", "partition.classes=1"),
+]
+# Steps so small that not every client of a class learns to answer nothing but it.
+PERSONALISE = ["personalise=local", "personalise.epochs=1", "personalise.learning_rate=0.003"]
+
+
+def record_of(kind: str, words: list[str], output: Path) -> dict:
+    folder = run(kind, [*words, f"output={output}"], "test", bar=False)
+    return json.loads((folder / "record.json").read_text())
+
+
+def mean_over_test_images(metrics: dict) -> float:
+    """The mean of clients' accuracies, each client weighted by the test images of its class."""
+    data = plan("federated", ["federated=fedavg"]).scenario.dataset.load(0)
+    weights = [data.test.counts[row.index(max(row))].item() for row in metrics["class_counts"]]
+    pairs = zip(weights, metrics["client_accuracies"], strict=True)
+    return sum(weight * accuracy for weight, accuracy in pairs) / sum(weights)
+
+
+def test_clients_of_one_class_make_up_the_accuracy(tmp_path):
+    metrics = record_of("federated", ONE_CLASS_EACH, tmp_path)["metrics"]
+    assert mean_over_test_images(metrics) == pytest.approx(metrics["accuracy"])
+    assert metrics["mean_client_accuracy"] == pytest.approx(fmean(metrics["client_accuracies"]))
+    assert metrics["worst_client_accuracy"] == min(metrics["client_accuracies"])
+    assert min(metrics["client_accuracies"]) < max(metrics["client_accuracies"])
+
+
+def test_clients_are_scored_on_test_images_as_they_see_them(tmp_path):
+    metrics = record_of("federated", [*ONE_CLASS_EACH, "shift=rotation"], tmp_path)["metrics"]
+    assert abs(mean_over_test_images(metrics) - metrics["accuracy"]) > 0.01
+
+
+def test_the_client_of_a_stream_is_scored_on_all_its_experiences(tmp_path):
+    # Ten experiences of a class each, so that the matrix's last row is the classes' accuracies.
+    words = ["federated_continual=fedavg", "rounds=1", "network=mlp", "threads=1"]
+    words += ["clients=1", "stream.experiences=10"]
+    metrics = record_of("federated_continual", words, tmp_path)["metrics"]
+    (counts,), row = metrics["class_counts"], metrics["accuracy_matrix"][-1]
+    held = [counts[label] for label in metrics["class_order"]]
+    expected = sum(n * a for n, a in zip(held, row, strict=True)) / sum(held)
+    assert metrics["client_accuracies"] == [pytest.approx(expected)]
+    assert 0 < expected < 1
+
+
+def test_personalising_adds_its_own_numbers_and_alters_no_others(tmp_path):
+    plain = record_of("federated", ONE_CLASS_EACH, tmp_path)["metrics"]
+    words = [*ONE_CLASS_EACH, *PERSONALISE]
+    metrics = record_of("federated", words, tmp_path)["metrics"]
+    own = metrics.pop("personalised_accuracies")
+    assert metrics.pop("personalised_accuracy") == pytest.approx(fmean(own))
+    assert metrics.pop("worst_personalised_accuracy") == min(own)
+    assert len(own) == 10
+    assert min(own) < max(own)
+    assert fmean(own) > plain["mean_client_accuracy"]
+    assert metrics == plain
+
+
+def test_a_run_killed_while_clients_train_on_their_own_resumes(tmp_path):
+    words = [*ONE_CLASS_EACH, *PERSONALISE]
+    unbroken = record_of("federated", words, tmp_path / "whole")
+    planned = plan("federated", [*words, f"output={tmp_path / 'killed'}"])
+    folder = RunFolder(tmp_path / "killed" / "federated" / planned.name / planned.config_hash)
+    folder.begin(planned.config)
+    steps = planned.scenario.prepare("cpu").steps(folder)
+    while not next(steps).text.startswith("clients train"):
+        pass
+    steps.close()
+    assert record_of("federated", words, tmp_path / "killed")["metrics"] == unbroken["metrics"]
