@@ -72,7 +72,7 @@ def test_a_sweep_is_every_combination():
 
 
 WRONG = {
-    "distill method=dmm": "dc dd dm dsa frepo",
+    "distill method=dmm": "dc dd dm dsa feddm frepo",
     "distill method=random dataset=nope": "digits",
     "distill": "method must be given, as method=NAME; known: best, cafe",
     "distill method=random ipc=0": "ipc must be >= 1, got 0",
