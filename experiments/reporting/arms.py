@@ -30,6 +30,7 @@ _PROTOCOL = (
     "buffer.store",
     "clients",
     "participation",
+    "compression.up._target_",
     "partition._target_",
     "partition.alpha",
     "shift._target_",

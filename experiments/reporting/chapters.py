@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from experiments.reporting.budgets import accuracy_within
 from experiments.reporting.comparisons import bytes_to_reach, paired_with_random
 from experiments.reporting.figures import plates
 from experiments.reporting.plates import Plate
@@ -15,7 +16,7 @@ from experiments.reporting.tables import Table
 
 _TABLES: Mapping[str, Sequence[Callable[[Section], Table | None]]] = {
     "distillation": (summary, across),
-    "federated": (summary, bytes_to_reach),
+    "federated": (summary, accuracy_within, bytes_to_reach),
     "continual": (summary, paired_with_random),
     "federated_continual": (summary, transfer, paired_with_random),
 }

@@ -52,7 +52,7 @@ class Channel:
 
     up: Compressor | None = None
     down: Compressor | None = None
-    error_feedback: bool = False
+    error_feedback: bool = True
 
     def check(self, vectors: Sequence[str]) -> None:
         """Refuses a compression where a method sends nothing that it could shorten.
