@@ -1,4 +1,4 @@
-"""A federation in this process: methods, clients and the server's task, round by round.
+"""A federation: methods, clients and the server's task, round by round.
 
 It can be written down after any round, and another one can go on from what was written.
 """
@@ -15,6 +15,7 @@ from distill.training import score
 from fedcl.federated.app import client_app
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.grid import LocalGrid
+from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.rounds import run_rounds
 from fedcl.federated.strategy import MethodStrategy, Rules
 from fedcl.wire import pack_weights
@@ -37,10 +38,16 @@ class RoundReport:
 
 @final
 class Simulation:
-    """Clients on an in-process grid, and a server."""
+    """Clients on an in-process grid, or on the one that is given, and a server."""
 
-    def __init__(self, methods: Mapping[str, FederatedMethod], world: World, rules: Rules) -> None:
-        self.grid = LocalGrid(client_app(methods, world), len(world.clients))
+    def __init__(
+        self,
+        methods: Mapping[str, FederatedMethod],
+        world: World,
+        rules: Rules,
+        grid: RemoteGrid | None = None,
+    ) -> None:
+        self.grid = grid or LocalGrid(client_app(methods, world), len(world.clients))
         self.task = ServerTask(world, 0, 0, pack_weights(world.first_network()), None)
         self.strategies = {
             action: MethodStrategy(method, action, rules, self.task)
