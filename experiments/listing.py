@@ -9,7 +9,7 @@ from experiments.errors import CommandError
 # The groups of each verb, in the order in which its help shows them.
 GROUPS = {
     "distillation": ("dataset", "method", "network", "evaluation"),
-    "federated": ("dataset", "federated", "method", "network", "partition", "training"),
+    "federated": ("dataset", "federated", "method", "network", "partition", "training", "backend"),
     "continual": ("dataset", "continual", "method", "network", "stream", "training"),
     "federated_continual": (
         "dataset",
@@ -18,6 +18,7 @@ GROUPS = {
         "network",
         "partition",
         "stream",
+        "backend",
     ),
 }
 PLURALS = {"method": "methods", "dataset": "datasets", "partition": "partitions"}
