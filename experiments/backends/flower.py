@@ -17,6 +17,7 @@ from experiments.scenarios.base import Folder, Progress, Run, Steps
 APP = Path(__file__).parents[1] / "flower_app"
 CONNECTION = "fedcl"  # what Flower's configuration calls the SuperLink of this run
 FINISHED, COMPLETED = "finished", "finished:completed"  # what Flower says of a run
+NO_DETAILS = "N/A"
 PAUSE = 0.5  # seconds between two looks at the results
 SELDOM = 15.0  # seconds between two questions to the SuperLink, each of which starts a process
 
@@ -152,15 +153,16 @@ class Submitted:
         finally:
             if not (status.startswith(FINISHED) or self.processes.started):
                 self.processes.call(["flwr", "stop", self.number, CONNECTION])
-        self._check(f"{status} {details}".strip(), results)
+        self._check(status, details, results)
 
     def status(self) -> tuple[str, str]:
-        """Returns what Flower says of the run, as ``finished:completed``, and why."""
+        """Returns what Flower says of the run, as ``finished:completed``, and details, if any."""
         command = ["flwr", "list", CONNECTION, "--run-id", self.number, "--format", "json"]
         (row,) = _answer(self.processes.call(command), "flwr list")["runs"]
-        return str(row["status"]), " ".join(str(row["status-details"]).split())
+        details = "" if row["status-details"] == NO_DETAILS else str(row["status-details"])
+        return str(row["status"]), " ".join(details.split())
 
-    def _check(self, status: str, results: Results) -> None:
+    def _check(self, status: str, details: str, results: Results) -> None:
         reason = results.reason()
         if reason is None and status == COMPLETED and results.ended():
             return
@@ -170,7 +172,8 @@ class Submitted:
         if reason is not None:
             raise FlowerRunError(f"{reason}; see {log}")
         if status != COMPLETED:
-            raise FlowerRunError(f"the run must end as {COMPLETED}, got {status}; see {log}")
+            got = f"{status}, {details}".strip(", ")
+            raise FlowerRunError(f"the run must end as {COMPLETED}, got {got}; see {log}")
         raise FlowerRunError(
             f"results must lie in {results.path}, got none; output= must name a folder that the "
             "SuperLink's machine shares"
