@@ -43,7 +43,9 @@ def play(elsewhere, scenario: str, overrides: str, path, broken=None) -> Results
     grid = elsewhere(client(), NODES, config)
     grid.broken = broken or {}
     server()(grid, Context(1, 1, {}, RecordDict(), config))
-    return Results(path)
+    results = Results(path)
+    assert grid.pushed == len(results.clients())  # all of them worked there
+    return results
 
 
 @pytest.mark.parametrize("scenario", WORDS)
