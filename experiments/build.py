@@ -28,9 +28,10 @@ from experiments.scenarios.base import Scenario
 
 SCENARIOS = ("distillation", "federated", "continual", "federated_continual")
 RUN_KEYS = ("seed", "device", "threads", "output", "data_root")
-NOT_IN_HASH = ("device", "output", "data_root")  # where a run happens, not what it is
+NOT_IN_HASH = ("device", "output", "data_root", "backend")  # where a run happens, not what it is
 # What a run is called by: the choices of these groups that it uses, in this order.
 NAMING_GROUPS = ("federated_continual", "federated", "continual", "method")
+USUAL = {"backend": "local"}  # these groups are in the name where the choice is another one
 REFERENCE = re.compile(r"\$\{([a-z_]+)")
 
 
@@ -46,6 +47,7 @@ class Plan:
         config: Every value, resolved.
         config_hash: Of everything that decides the numbers.
         settings: The keys of the run: seed, device, threads, output, data_root.
+        words: The overrides that it was composed from.
     """
 
     scenario: Scenario
@@ -54,6 +56,7 @@ class Plan:
     config: Mapping[str, Any]
     config_hash: str
     settings: Mapping[str, Any]
+    words: tuple[str, ...]
 
 
 def plan(kind: str, overrides: Sequence[str]) -> Plan:
@@ -70,14 +73,14 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     _refuse_missing(raw, used)
     _refuse_unused(used, overrides, choices)
     values = _resolved(config, used)
-    name = "-".join(str(choices[g]) for g in NAMING_GROUPS if g in used and choices.get(g))
     return Plan(
         scenario=_instantiated(values, fields),
         kind=kind,
-        name=name,
+        name=_name({key: choices.get(key) for key in used}),
         config=values,
         config_hash=hash_of(values),
         settings={key: values[key] for key in RUN_KEYS},
+        words=tuple(overrides),
     )
 
 
@@ -119,6 +122,12 @@ def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
             return compose("config", words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise CommandError(_one_line(error)) from error
+
+
+def _name(choices: Mapping[str, Any]) -> str:
+    parts = [choices.get(group) for group in NAMING_GROUPS]
+    parts += [choices.get(group) for group, usual in USUAL.items() if choices.get(group) != usual]
+    return "-".join(str(part) for part in parts if part)
 
 
 def _plain(config: DictConfig, resolve: bool) -> dict[str, Any]:

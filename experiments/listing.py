@@ -19,6 +19,7 @@ GROUPS = {
         "training",
         "personalise",
         "compression",
+        "backend",
     ),
     "continual": ("dataset", "continual", "method", "network", "stream", "training"),
     "federated_continual": (
@@ -30,6 +31,7 @@ GROUPS = {
         "shift",
         "stream",
         "compression",
+        "backend",
     ),
 }
 PLURALS = {"method": "methods", "dataset": "datasets", "partition": "partitions"}

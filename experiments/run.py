@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from distill.allocator import keep_freed_memory
 from distill.checks import one_of, whole
+from experiments.backends.base import Composition, Federation
 from experiments.build import Plan, plan, swept
 from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.peak import forget_peak, peak_bytes
@@ -49,7 +51,7 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
     device = _set_up(settings, kind)
     forget_peak()  # of runs before this one
     try:
-        ready = planned.scenario.prepare(device)
+        ready = _placed(planned, planned.scenario.prepare(device), folder)
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
     _recorded(planned, ready, folder, (command, device, bar))
@@ -74,6 +76,16 @@ def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
             failures.append(f"{' '.join(words)}: {error}")
     if failures:
         raise RunFailedError(f"{len(failures)} of {len(combinations)}: {'; '.join(failures)}")
+
+
+def _placed(planned: Plan, ready: Run, folder: RunFolder) -> Run:
+    """Returns a federation with its clients where they are to work, and other runs as they are."""
+    if not isinstance(ready, Federation):
+        return ready
+    # Nodes that sum in another order, as with other threads, would not give the same numbers.
+    words = [*planned.words, f"threads={torch.get_num_threads()}"]
+    composition = Composition.of(planned.kind, words)
+    return ready.backend.place(ready, composition, folder.path / "flower")
 
 
 def _set_up(settings: Any, kind: str) -> str:
@@ -148,9 +160,11 @@ def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict
 
 def _driven(ready: Run, folder: RunFolder, bar: bool) -> Outcome:
     """Takes all steps under one bar, which shows on a terminal only."""
-    steps = ready.steps(folder)
     signal.signal(signal.SIGTERM, interrupted)
-    with tqdm(disable=None if bar else True, leave=False) as shown:
+    with (
+        closing(ready.steps(folder)) as steps,
+        tqdm(disable=None if bar else True, leave=False) as shown,
+    ):
         while True:
             try:
                 progress = next(steps)

@@ -1,16 +1,17 @@
 """Federated learning: clients with unequal data, rounds or one shot, true bytes both ways."""
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from dataclasses import dataclass, replace
+from typing import Any, Self, final
 
 from distill.checks import whole
 from distill.images import LabelledImages
 from distill.networks import Architecture
 from distill.rng import derive
 from distill.training import Recipe
+from experiments.backends.base import Backend, Federation
 from experiments.networks import check_networks
-from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
+from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
 from experiments.scenarios.distillation import shown_beside
 from fedcl.client_accuracy import (
     client_counts,
@@ -21,6 +22,7 @@ from fedcl.client_accuracy import (
 from fedcl.datasets import Dataset, DatasetSource
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
+from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.heterogeneity import heterogeneity
@@ -48,6 +50,7 @@ class Federated(Scenario):
         participation: Share of the clients asked in a round, in (0, 1].
         min_completion: Share of the asked that must complete, in [0, 1].
         seed: Names every random stream.
+        backend: Where the clients work.
     """
 
     dataset: DatasetSource
@@ -61,13 +64,14 @@ class Federated(Scenario):
     participation: float
     min_completion: float
     seed: int
+    backend: Backend
 
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         Rules(self.participation, self.min_completion)
         self.compression.check(self.federated.vectors)
 
-    def prepare(self, device: str) -> Run:  # noqa: ARG002
+    def prepare(self, device: str) -> "FederatedRun":  # noqa: ARG002
         """Loads the data, checks that every network takes it, and divides it."""
         data = self.dataset.load(self.seed)
         check_networks(self, data.train)
@@ -88,21 +92,38 @@ class Federated(Scenario):
 
 @final
 @dataclass(frozen=True)
-class FederatedRun(Run):
+class FederatedRun(Federation):
     """The scenario with its data and its clients."""
 
     scenario: Federated
     data: Dataset
     world: World
     views: Views
+    grid: RemoteGrid | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Where the clients work."""
+        return self.scenario.backend
+
+    def methods(self) -> Mapping[str, FederatedMethod]:
+        """Returns the one method."""
+        return {ACTION: self.scenario.federated}
+
+    @property
+    def channel(self) -> Channel:
+        """What clients and server compress."""
+        return self.scenario.compression
+
+    def on(self, grid: RemoteGrid) -> Self:
+        """Returns this run with its clients on that grid."""
+        return replace(self, grid=grid)
 
     def steps(self, folder: Folder) -> Steps:
         """Plays the rounds, each of which ends with a checkpoint; then scores the clients."""
         scenario = self.scenario
         rules = Rules(scenario.participation, scenario.min_completion)
-        simulation = Simulation(
-            {ACTION: scenario.federated}, self.world, rules, scenario.compression
-        )
+        simulation = Simulation(self.methods(), self.world, rules, self.channel, self.grid)
         history, rows = resumed(simulation, folder)
         test = self.data.normalised(self.data.test)
         for number in range(len(history) + 1, scenario.federated.rounds + 1):

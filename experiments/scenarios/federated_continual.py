@@ -1,23 +1,25 @@
 """Federated continual learning: clients that each see a stream, and one global network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from dataclasses import dataclass, replace
+from typing import Any, Self, final
 
 from distill.checks import whole
 from distill.images import LabelledImages, stored_bytes
 from distill.networks import Architecture
 from distill.rng import derive
 from distill.training import score
+from experiments.backends.base import Backend, Federation
 from experiments.networks import check_networks
-from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
+from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
 from experiments.scenarios.continual import stream_metrics
 from experiments.scenarios.distillation import shown_beside
 from experiments.scenarios.federated import client_metrics, communication, resumed, spread
 from fedcl.client_accuracy import global_accuracies
 from fedcl.datasets import Dataset, DatasetSource
-from fedcl.federated.base import World
+from fedcl.federated.base import FederatedMethod, World
 from fedcl.federated.channel import Channel
+from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.federated_continual.base import FederatedContinualMethod
@@ -45,6 +47,7 @@ class FederatedContinual(Scenario):
         participation: Share of the clients asked in a round, in (0, 1].
         min_completion: Share of the asked that must complete, in [0, 1].
         seed: Names every random stream.
+        backend: Where the clients work.
     """
 
     dataset: DatasetSource
@@ -58,12 +61,13 @@ class FederatedContinual(Scenario):
     participation: float
     min_completion: float
     seed: int
+    backend: Backend
 
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         Rules(self.participation, self.min_completion)
 
-    def prepare(self, device: str) -> Run:  # noqa: ARG002
+    def prepare(self, device: str) -> "FederatedContinualRun":  # noqa: ARG002
         """Loads the data, checks networks and memory, and divides it by experience and client."""
         data = self.dataset.load(self.seed)
         check_networks(self, data.train)
@@ -98,7 +102,7 @@ class FederatedContinual(Scenario):
 
 @final
 @dataclass(frozen=True)
-class FederatedContinualRun(Run):
+class FederatedContinualRun(Federation):
     """The scenario with its data and its clients."""
 
     scenario: FederatedContinual
@@ -106,6 +110,28 @@ class FederatedContinualRun(Run):
     world: World
     views: Views
     classes: Sequence[Sequence[int]]
+    grid: RemoteGrid | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Where the clients work."""
+        return self.scenario.backend
+
+    def methods(self) -> Mapping[str, FederatedMethod]:
+        """Returns what clients do while they learn and, with a memory, at an experience's end."""
+        method = self.scenario.federated_continual
+        remembering = method.remembering()
+        memory = {} if remembering is None else {REMEMBER: remembering}
+        return {LEARN: method.learning(), **memory}
+
+    @property
+    def channel(self) -> Channel:
+        """What clients and server compress."""
+        return self.scenario.compression
+
+    def on(self, grid: RemoteGrid) -> Self:
+        """Returns this run with its clients on that grid."""
+        return replace(self, grid=grid)
 
     def steps(self, folder: Folder) -> Steps:
         """Plays the rounds of every experience; each ends with a checkpoint."""
@@ -142,13 +168,8 @@ class FederatedContinualRun(Run):
 
     def _simulation(self) -> Simulation:
         scenario = self.scenario
-        method = scenario.federated_continual
-        remembering = method.remembering()
-        methods = {LEARN: method.learning()}
-        if remembering is not None:
-            methods[REMEMBER] = remembering
         rules = Rules(scenario.participation, scenario.min_completion)
-        return Simulation(methods, self.world, rules, scenario.compression)
+        return Simulation(self.methods(), self.world, rules, self.channel, self.grid)
 
     def _schedule(self) -> list[tuple[int, str]]:
         method = self.scenario.federated_continual

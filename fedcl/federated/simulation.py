@@ -1,4 +1,4 @@
-"""A federation in this process: methods, clients and the server's task, round by round.
+"""A federation: methods, clients and the server's task, round by round.
 
 It can be written down after any round, and another one can go on from what was written.
 """
@@ -16,6 +16,7 @@ from fedcl.federated.app import client_app
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel, ServerEnd
 from fedcl.federated.grid import LocalGrid
+from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.rounds import run_rounds
 from fedcl.federated.strategy import MethodStrategy, Rules
 from fedcl.wire import pack_weights
@@ -38,7 +39,7 @@ class RoundReport:
 
 @final
 class Simulation:
-    """Clients on an in-process grid, and a server."""
+    """Clients on an in-process grid, or on the one that is given, and a server."""
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class Simulation:
         world: World,
         rules: Rules,
         channel: Channel = Channel(),  # noqa: B008  a frozen value: nothing is compressed
+        grid: RemoteGrid | None = None,
     ) -> None:
-        self.grid = LocalGrid(client_app(methods, world, channel), len(world.clients))
+        local = LocalGrid(client_app(methods, world, channel), len(world.clients))
+        self.grid = grid or local
         self.task = ServerTask(world, 0, 0, pack_weights(world.first_network()), None)
         self.strategies = {
             action: MethodStrategy(

@@ -1,0 +1,1 @@
+"""Where the clients of a federation work: in this process, on Ray, or on SuperNodes."""

@@ -1,0 +1,5 @@
+"""The ServerApp that ``flwr run`` loads; all of it is in the installed package."""
+
+from experiments.backends.nodes import server
+
+app = server()
