@@ -49,8 +49,12 @@ class Simulation:
         channel: Channel = Channel(),  # noqa: B008  a frozen value: nothing is compressed
         grid: RemoteGrid | None = None,
     ) -> None:
-        local = LocalGrid(client_app(methods, world, channel), len(world.clients))
-        self.grid = grid or local
+        if grid is None:
+            self.grid: LocalGrid | RemoteGrid = LocalGrid(
+                client_app(methods, world, channel), len(world.clients)
+            )
+        else:  # its messages are of Flower's run, of which an in-process grid would be another
+            self.grid = grid
         self.task = ServerTask(world, 0, 0, pack_weights(world.first_network()), None)
         self.strategies = {
             action: MethodStrategy(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 from flwr.app import ConfigRecord, Error
+from flwr.supercore.task_identity import TaskIdentity
 
 from distill.augment import Augmentation
 from distill.training import Recipe
@@ -46,6 +47,15 @@ class Counting(FederatedMethod):
 
     def aggregate(self, server, uploads):
         return server
+
+
+def test_a_simulation_elsewhere_leaves_flowers_run_as_it_is(world):
+    class Nowhere:
+        """A grid that is never used."""
+
+    TaskIdentity.run_id = 77
+    Simulation({"update": Counting()}, world, Rules(1.0, 1.0), grid=Nowhere())
+    assert TaskIdentity.run_id == 77
 
 
 @pytest.fixture
