@@ -5,6 +5,9 @@ import torch
 
 from distill.condenser import Task, condense, even_counts
 from distill.labels import HardLabels
+from distill.networks import fresh
+from distill.pullback import weights_of
+from distill.rng import derive
 from distill.synthetic import SyntheticSet
 from experiments.build import plan
 from experiments.errors import CommandError
@@ -58,7 +61,10 @@ def distilled(words: list[str]) -> SyntheticSet:
     scenario = plan("distillation", toy(words)).scenario
     data = scenario.dataset.load(0)
     real = data.normalised(data.train)
-    return condense(scenario.method, Task(real, even_counts(real, 3), data.normalisation, 0))
+    # what a federated round gives: networks that the set is to be good for
+    networks = [fresh(scenario.network, real.image_shape, 10, derive(k)) for k in range(4)]
+    given = [weights_of(network) for network in networks]
+    return condense(scenario.method, Task(real, even_counts(real, 3), data.normalisation, 0, given))
 
 
 @pytest.mark.parametrize("method", known("method"))
