@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from experiments.build import plan
+from experiments.errors import CommandError
+from experiments.listing import config_folder, known
 from experiments.record import RunFolder
 from experiments.run import run
 
@@ -122,3 +124,51 @@ def test_a_run_killed_while_clients_train_on_their_own_resumes(tmp_path):
         pass
     steps.close()
     assert record_of("federated", words, tmp_path / "killed")["metrics"] == unbroken["metrics"]
+
+
+TOY = ["dataset.train_images=200", "network=mlp", "clients=3", "threads=1"]
+SMALL = {
+    "method.iterations": 2,
+    "rounds": 2,
+    "federated.collecting": 1,
+    "federated.networks": 2,
+    "objective.terminal.span": 1,
+    "evaluation.recipe.epochs": 2,
+    "evaluation.recipe.decay_after": 1,
+}
+METHODS: dict[str, list[str]] = {
+    "one_shot": ["method=kmeans", "ipc=2"],
+    "collabdm": ["ipc=2"],
+    "feddm": ["ipc=2"],
+    "dynafed": ["ipc=2"],
+}
+
+
+def toy_words(method: str) -> list[str]:
+    """The words of a run at toy size, as far as the method has such keys."""
+    words = [f"federated={method}", *METHODS.get(method, []), *TOY]
+    for key, value in SMALL.items():
+        try:
+            plan("federated", [*words, f"{key}={value}"])
+        except CommandError:
+            continue
+        words.append(f"{key}={value}")
+    return words
+
+
+@pytest.mark.parametrize("method", known("federated"))
+def test_every_federated_method_runs_on_digits(method, tmp_path):
+    words = toy_words(method)
+    record = json.loads(
+        (run("federated", [*words, f"output={tmp_path}"], "test") / "record.json").read_text()
+    )
+    assert record["status"] == "completed"
+    assert record["metrics"]["failures"] == 0
+    assert 0 < record["metrics"]["accuracy"] < 1
+    assert record["metrics"]["bytes_up"] > 0
+
+
+@pytest.mark.parametrize("method", known("federated"))
+def test_every_federated_method_is_described_in_a_line(method):
+    text = (config_folder() / "federated" / f"{method}.yaml").read_text()
+    assert text.removeprefix("# @package _global_\n").startswith(f"# {method}: ")
