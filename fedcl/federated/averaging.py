@@ -1,4 +1,4 @@
-"""Averaging of weights: the server half that FedAvg and its kin share."""
+"""Local training and averaging of weights: what FedAvg and its kin share on either side."""
 
 from collections.abc import Iterable, Mapping
 from typing import final
@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
-from fedcl.federated.base import MODEL, ServerTask, Upload
-from fedcl.wire import check_weights
+from distill.training import Additions, Recipe, train
+from fedcl.federated.base import MODEL, LocalTask, Records, ServerTask, Upload
+from fedcl.wire import check_weights, pack_weights
 
 Arrays = Mapping[str, npt.NDArray[np.floating]]
 
@@ -35,6 +36,19 @@ class RunningMean:
     def mean(self) -> dict[str, npt.NDArray[np.float64]]:
         """Returns the mean, once something was added."""
         return {name: summed / self.weight for name, summed in self._sums.items()}
+
+
+def trained(task: LocalTask, local: Recipe, additions: Additions | None = None) -> Records:
+    """Returns the weights that came, trained on the client's images, as it sends them.
+
+    Args:
+        task: The client's round.
+        local: How it trains.
+        additions: What a method adds to that.
+    """
+    network = task.network()
+    train(network, task.data, local, task.rng, additions)
+    return {MODEL: pack_weights(network)}
 
 
 def weighted_mean(uploads: Iterable[Upload]) -> ArrayRecord:

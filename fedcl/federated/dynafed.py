@@ -23,7 +23,7 @@ from distill.condenser import Condenser, condense
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
+from fedcl.federated.averaging import check_network, trained, weighted_mean
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
 from fedcl.federated.small_sets import without_images
 from fedcl.wire import pack_weights
@@ -66,9 +66,7 @@ class DynaFed(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
-        network = task.network()
-        train(network, task.data, self.local, task.rng)
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -17,10 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
-from distill.training import Recipe, train
-from fedcl.federated.averaging import check_network
+from distill.training import Recipe
+from fedcl.federated.averaging import check_network, trained
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.wire import pack_weights
 
 
 @final
@@ -43,9 +42,7 @@ class Ensemble(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
-        network = task.network()
-        train(network, task.data, self.local, task.rng)
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -25,10 +25,10 @@ from typing import ClassVar, final
 import torch
 
 from distill.checks import below_one, positive, whole
-from distill.training import Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
+from distill.training import Recipe
+from fedcl.federated.averaging import check_network, trained, weighted_mean
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.wire import pack_tensors, pack_weights
+from fedcl.wire import pack_tensors
 
 
 @final
@@ -66,9 +66,7 @@ class FedAdam(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
-        network = task.network()
-        train(network, task.data, self.local, task.rng)
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -18,10 +18,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 from distill.checks import whole
-from distill.training import Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
+from distill.training import Recipe
+from fedcl.federated.averaging import check_network, trained, weighted_mean
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.wire import pack_weights
 
 
 @final
@@ -47,9 +46,7 @@ class FedAvg(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
-        network = task.network()
-        train(network, task.data, self.local, task.rng)
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

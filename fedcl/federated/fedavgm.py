@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 from distill.checks import below_one, positive, whole
-from distill.training import Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
+from distill.training import Recipe
+from fedcl.federated.averaging import check_network, trained, weighted_mean
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.wire import pack_tensors, pack_weights
+from fedcl.wire import pack_tensors
 
 
 @final
@@ -55,9 +55,7 @@ class FedAvgM(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
-        network = task.network()
-        train(network, task.data, self.local, task.rng)
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

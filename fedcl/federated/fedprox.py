@@ -22,10 +22,9 @@ from typing import ClassVar, final
 from torch import nn
 
 from distill.checks import at_least, whole
-from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
+from distill.training import Additions, Recipe
+from fedcl.federated.averaging import check_network, trained, weighted_mean
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.wire import pack_weights
 
 
 @final
@@ -54,16 +53,14 @@ class FedProx(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training on :math:`h_k`."""
-        network = task.network()
-        anchor = [parameter.detach().clone() for parameter in network.parameters()]
+        anchor = [parameter.detach() for parameter in task.network().parameters()]
 
-        def add_proximal_gradient(trained: nn.Module) -> None:
-            for w, w_t in zip(trained.parameters(), anchor, strict=True):
+        def add_proximal_gradient(network: nn.Module) -> None:
+            for w, w_t in zip(network.parameters(), anchor, strict=True):
                 if w.grad is not None:
                     w.grad.add_(w.detach() - w_t, alpha=self.mu)
 
-        train(network, task.data, self.local, task.rng, Additions(add_proximal_gradient))
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local, Additions(add_proximal_gradient))
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -26,10 +26,9 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from distill.checks import whole
-from distill.training import Recipe, train
-from fedcl.federated.averaging import arrays_of, check_network, packed
+from distill.training import Recipe
+from fedcl.federated.averaging import arrays_of, check_network, packed, trained
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.wire import pack_weights
 
 
 @final
@@ -57,9 +56,7 @@ class FlowerStrategy(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
-        network = task.network()
-        train(network, task.data, self.local, task.rng)
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

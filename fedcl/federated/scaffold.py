@@ -32,11 +32,11 @@ from flwr.app import ArrayRecord
 from torch import Tensor, nn
 
 from distill.checks import positive, whole
-from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import RunningMean, arrays_of, check_network, packed
+from distill.training import Additions, Recipe
+from fedcl.federated.averaging import RunningMean, arrays_of, check_network, packed, trained
 from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
 from fedcl.federated.local_steps import carried, check_equal_steps
-from fedcl.wire import pack_tensors, pack_weights
+from fedcl.wire import pack_tensors
 
 CONTROL = "control"
 
@@ -71,19 +71,18 @@ class Scaffold(FederatedMethod):
         x, c = (task.received[name].to_torch_state_dict() for name in (MODEL, CONTROL))
         kept = task.state.get(CONTROL)
         c_i = kept.to_torch_state_dict() if isinstance(kept, ArrayRecord) else _zeros(c)
-        network = task.network()
 
-        def correct_drift(trained: nn.Module) -> None:
-            for name, y in trained.named_parameters():
+        def correct_drift(network: nn.Module) -> None:
+            for name, y in network.named_parameters():
                 if y.grad is not None:
                     y.grad.sub_(c_i[name]).add_(c[name])
 
-        train(network, task.data, self.local, task.rng, Additions(correct_drift))
-        y, way = network.state_dict(), carried(self.local, len(task.data))
+        sent = trained(task, self.local, Additions(correct_drift))
+        y, way = sent[MODEL].to_torch_state_dict(), carried(self.local, len(task.data))
         task.state[CONTROL] = pack_tensors(
             {name: c_i[name] - c[name] + (x[name] - y[name]) / way for name in x}
         )
-        return {MODEL: pack_weights(network)}
+        return sent
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -20,8 +20,8 @@ from flwr.app import ArrayRecord
 
 from distill.condenser import Condenser, pixels_alone
 from distill.rng import subseed
-from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
+from distill.training import Additions, Recipe
+from fedcl.federated.averaging import check_network, trained, weighted_mean
 from fedcl.federated.base import (
     MEMORY,
     MODEL,
@@ -34,7 +34,7 @@ from fedcl.federated.base import (
 )
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
-from fedcl.wire import pack_memory, pack_weights, unpack_memory
+from fedcl.wire import pack_memory, unpack_memory
 
 
 @final
@@ -82,10 +82,8 @@ class _Learning(FederatedMethod):
         return {MODEL: server.weights}
 
     def local_update(self, task: LocalTask) -> Records:
-        network = task.network()
         replayed = _own_memory(task, self.buffer).data()
-        train(network, task.data, self.local, task.rng, Additions(replayed=replayed))
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local, Additions(replayed=replayed))
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_network(upload, server)

@@ -22,8 +22,8 @@ from typing import ClassVar, final
 
 from distill.condenser import Condenser, pixels_alone
 from distill.rng import subseed
-from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
+from distill.training import Additions, Recipe
+from fedcl.federated.averaging import check_network, trained, weighted_mean
 from fedcl.federated.base import (
     MEMORY,
     MODEL,
@@ -37,7 +37,7 @@ from fedcl.federated.base import (
 from fedcl.federated.small_sets import check_small_set, made, union
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
-from fedcl.wire import pack_images, pack_weights, unpack_images
+from fedcl.wire import pack_images, unpack_images
 
 
 @final
@@ -87,12 +87,10 @@ class _Learning(FederatedMethod):
         return sent
 
     def local_update(self, task: LocalTask) -> Records:
-        network = task.network()
         replayed = None
         if MEMORY in task.received:
             replayed = unpack_images(task.received[MEMORY], task.world.normalisation)
-        train(network, task.data, self.local, task.rng, Additions(replayed=replayed))
-        return {MODEL: pack_weights(network)}
+        return trained(task, self.local, Additions(replayed=replayed))
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_network(upload, server)
