@@ -4,7 +4,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
-from distill.checks import whole
+from distill.checks import fraction, positive, whole
 from distill.images import LabelledImages
 from distill.networks import Architecture
 from distill.rng import derive
@@ -32,6 +32,10 @@ from fedcl.shift import Shift, Views
 ACTION = "update"
 
 
+class TargetMissedError(RuntimeError):
+    """The rounds are over and the accuracy that was asked for never came."""
+
+
 @final
 @dataclass(frozen=True)
 class Federated(Scenario):
@@ -49,6 +53,7 @@ class Federated(Scenario):
         clients: How many, >= 1.
         participation: Share of the clients asked in a round, in (0, 1].
         min_completion: Share of the asked that must complete, in [0, 1].
+        target: Accuracy at which the rounds end, in (0, 1]; None: all rounds are played.
         seed: Names every random stream.
         backend: Where the clients work.
     """
@@ -63,6 +68,7 @@ class Federated(Scenario):
     clients: int
     participation: float
     min_completion: float
+    target: float | None
     seed: int
     backend: Backend
 
@@ -70,6 +76,9 @@ class Federated(Scenario):
         whole("clients", self.clients, 1)
         Rules(self.participation, self.min_completion)
         self.compression.check(self.federated.vectors)
+        if self.target is not None:
+            fraction("target", self.target)
+            positive("target", self.target)
 
     def prepare(self, device: str) -> "FederatedRun":  # noqa: ARG002
         """Loads the data, checks that every network takes it, and divides it."""
@@ -127,6 +136,8 @@ class FederatedRun(Federation):
         history, rows = resumed(simulation, folder)
         test = self.data.normalised(self.data.test)
         for number in range(len(history) + 1, scenario.federated.rounds + 1):
+            if self._reached(history):
+                break
             report = simulation.play(ACTION, number)
             accuracy, loss = simulation.score(test)
             history.append({**report.totals, "accuracy": accuracy, "loss": loss})
@@ -134,6 +145,7 @@ class FederatedRun(Federation):
             folder.write_lines("clients.jsonl", rows)
             folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
             yield Progress(number, scenario.federated.rounds, f"accuracy {accuracy:.3f}")
+        self._check_target(history)
         return Outcome(
             metrics={
                 **communication(history),
@@ -145,6 +157,19 @@ class FederatedRun(Federation):
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),
         )
+
+    def _reached(self, history: Sequence[Mapping[str, Any]]) -> bool:
+        target = self.scenario.target
+        return target is not None and bool(history) and history[-1]["accuracy"] >= target
+
+    def _check_target(self, history: Sequence[Mapping[str, Any]]) -> None:
+        if self.scenario.target is not None and not self._reached(history):
+            best = max(row["accuracy"] for row in history)
+            sent = sum(row["bytes_up"] + row["bytes_down"] for row in history)
+            raise TargetMissedError(
+                f"target must be reached, got accuracy {best:.4f} at most, {len(history)} rounds, "
+                f"{sent} bytes; take more rounds, or a target below {self.scenario.target}"
+            )
 
     def _personalised(
         self, task: ServerTask, test: LabelledImages

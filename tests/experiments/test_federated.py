@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.build import plan
-from experiments.errors import CommandError
+from experiments.errors import CommandError, RunFailedError
 from experiments.listing import config_folder, known
 from experiments.record import RunFolder
 from experiments.run import run
@@ -141,6 +141,7 @@ METHODS: dict[str, list[str]] = {
     "collabdm": ["ipc=2"],
     "feddm": ["ipc=2"],
     "dynafed": ["ipc=2"],
+    "fedd3": ["ipc=2"],
 }
 
 
@@ -172,3 +173,35 @@ def test_every_federated_method_runs_on_digits(method, tmp_path):
 def test_every_federated_method_is_described_in_a_line(method):
     text = (config_folder() / "federated" / f"{method}.yaml").read_text()
     assert text.removeprefix("# @package _global_\n").startswith(f"# {method}: ")
+
+
+TARGET = ["federated=fedavg", "network=mlp", "clients=3", "threads=1", "rounds=6"]
+
+
+def accuracies(folder: Path) -> list[float]:
+    return [row["accuracy"] for row in json.loads((folder / "record.json").read_text())["history"]]
+
+
+def test_a_run_ends_at_the_first_round_that_reaches_its_target(tmp_path):
+    whole = accuracies(run("federated", [*TARGET, f"output={tmp_path}"], "test"))
+    target = sorted(whole)[2]
+    cut = accuracies(run("federated", [*TARGET, f"target={target}", f"output={tmp_path}"], "test"))
+    first = next(i for i, accuracy in enumerate(whole) if accuracy >= target)
+    assert cut == whole[: first + 1]
+    assert len(cut) < len(whole)
+
+
+def test_a_run_that_misses_its_target_fails_and_keeps_its_state(tmp_path):
+    with pytest.raises(
+        RunFailedError, match=r"target must be reached, got accuracy 0\.\d+ at most"
+    ):
+        run("federated", [*TARGET, "target=1.0", f"output={tmp_path}"], "test")
+    (record,) = tmp_path.rglob("record.json")
+    assert json.loads(record.read_text())["status"] == "failed"
+    assert (record.parent / "checkpoint" / "state.pt").exists()
+
+
+@pytest.mark.parametrize("target", ["0", "1.5"])
+def test_a_target_outside_its_range_is_refused(target):
+    with pytest.raises(CommandError, match="target must be"):
+        plan("federated", [*TARGET, f"target={target}"])
