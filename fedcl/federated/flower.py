@@ -66,7 +66,8 @@ class FlowerStrategy(FederatedMethod):
         """Returns the task with what the strategy makes of the uploads, and what it keeps.
 
         Raises:
-            ValueError: If the strategy returns no weights.
+            ValueError: If the strategy returns no weights, waits for more clients, or sends
+                messages of its own.
         """
         strategy = copy.deepcopy(self.strategy)
         vars(strategy).update(_arrays(server.kept))
@@ -135,8 +136,15 @@ class _Nodes(Grid):
         """No run."""
         return None
 
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Refuses: nothing is sent from here."""
-        raise NotImplementedError
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:  # noqa: ARG002
+        """Refuses to make one, or to carry any.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "federated.strategy must only choose nodes and aggregate, but sends messages itself; "
+            "take another strategy"
+        )
 
     push_messages = pull_messages = send_and_receive = create_message  # type: ignore[assignment]

@@ -70,6 +70,16 @@ def test_a_resumed_run_ends_as_an_unbroken_one(plain, world):
     assert ours.equal(theirs)
 
 
+@pytest.mark.parametrize("sent", ["push_messages", "pull_messages", "send_and_receive"])
+def test_a_strategy_that_sends_by_itself_is_refused(plain, aggregated, sent):
+    class Chatty(FedAvg):
+        def configure_train(self, server_round, arrays, config, grid):
+            return vars(type(grid))[sent](grid, [])
+
+    with pytest.raises(ValueError, match=r"must only choose nodes .* but sends messages itself"):
+        aggregated(FlowerStrategy(1, plain(), Chatty()), 0.0, [[(1, 1.0), (1, 2.0)]])
+
+
 def test_too_few_clients_are_refused_and_not_waited_for(plain, aggregated, monkeypatch):
     monkeypatch.setattr("flwr.serverapp.strategy.strategy_utils.sleep", lambda seconds: None)
     with pytest.raises(ValueError, match="must do with 1 clients, but waits for more"):
