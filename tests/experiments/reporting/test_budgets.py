@@ -47,5 +47,14 @@ def test_a_round_that_is_too_dear_is_a_dash(rounds, section):
     assert "2000" not in rows["fedavg"]
 
 
+def test_a_budget_that_one_seed_cannot_pay_with_is_a_dash(rounds, section):
+    cheap, dear = rounds("fedavg", [0.5, 0.6], seed=0), rounds("fedavg", [0.7, 0.8], seed=1)
+    for row in dear.record["history"]:
+        row["bytes_up"] = 200  # 250 a round
+    row = cells(accuracy_within(section(cheap, dear)))["fedavg"]
+    assert row["200"] is None
+    assert row["300"].mean == pytest.approx((0.6 + 0.7) / 2)
+
+
 def test_arms_of_one_round_at_one_price_need_no_table(rounds, section):
     assert accuracy_within(section(rounds("one_shot-dm", [0.7]))) is None

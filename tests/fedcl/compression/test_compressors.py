@@ -13,7 +13,14 @@ from fedcl.compression.sign import Sign
 from fedcl.compression.top_k import TopK
 from fedcl.wire import BadUploadError
 
-ALL = {"f16": Half(), "int8": Quantised(), "sign": Sign(), "top": TopK(0.03), "many": TopK(0.5)}
+ALL = {
+    "f16": Half(),
+    "int8": Quantised(),
+    "sign": Sign(),
+    "top": TopK(0.03),
+    "some": TopK(0.15),
+    "many": TopK(0.5),
+}
 
 
 def payload(record: ArrayRecord) -> int:
@@ -25,8 +32,8 @@ def round_trip(compressor, vector, sizes, rng):
 
 
 # Of 100 numbers in tensors of 60 and 40: f16 200; int8 100 + 2 scales; sign 13 + 2 scales;
-# three 3 * (4 + 4); a half 50 * 4 + 13 bytes of bits, where places would take 200.
-BYTES = {"f16": 200, "int8": 108, "sign": 21, "top": 24, "many": 213}
+# three 3 * (4 + 4); fifteen 15 * 4 + 13 bytes of bits; a half 50 * 4 + 13 bytes of bits, where places would take 200.
+BYTES = {"f16": 200, "int8": 108, "sign": 21, "top": 24, "some": 73, "many": 213}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -48,7 +55,7 @@ def test_half_rounds_to_half_precision_and_cuts_at_its_end(rng):
 
 def test_quantised_lands_on_a_neighbour_of_the_grid_and_is_unbiased(rng):
     # scales 1.27 and 12.7: steps 0.01 and 0.1
-    vector = torch.tensor([1.27, 0.0034, -0.0267, 12.7, 0.25, -4.98])
+    vector = torch.tensor([1.27, 0.0034, -0.0267, -12.7, 0.25, 4.98])
     draws = torch.stack([round_trip(Quantised(), vector, [3, 3], rng) for _ in range(4000)])
     steps = torch.tensor([0.01] * 3 + [0.1] * 3)
     assert ((draws - vector).abs() < steps * (1 + 1e-4)).all()
