@@ -32,7 +32,8 @@ def round_trip(compressor, vector, sizes, rng):
 
 
 # Of 100 numbers in tensors of 60 and 40: f16 200; int8 100 + 2 scales; sign 13 + 2 scales;
-# three 3 * (4 + 4); fifteen 15 * 4 + 13 bytes of bits; a half 50 * 4 + 13 bytes of bits, where places would take 200.
+# three 3 * (4 + 4); fifteen 15 * 4 and 13 bytes of bits, where places would take 60; a half
+# 50 * 4 and 13, where they would take 200.
 BYTES = {"f16": 200, "int8": 108, "sign": 21, "top": 24, "some": 73, "many": 213}
 
 
