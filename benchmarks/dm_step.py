@@ -2,7 +2,7 @@
 
 FashionMNIST, 10 images per class, 256 real images per class, ConvNet-3 of width 128, DSA.
 
-    python -m benchmarks.dm_step FOLDER
+    python -m benchmarks.dm_step FOLDER [--bfloat16]
 
 Driven from outside: the loop of ``main_DM.py`` stands inside its ``main()``, among downloads and
 evaluation, so :func:`loss` calls what it calls (``get_network``, ``embed``, ``DiffAugment``), in
@@ -35,7 +35,11 @@ DSA = "color_crop_cutout_flip_scale_rotate"  # main_DM.py's default
 
 def main(words: Sequence[str] | None = None) -> int:
     """Prints what a step takes on both sides; returns the exit status."""
-    args = parser("one step of dm", 5, folder=True).parse_args(words)
+    takes = parser("one step of dm", 5, folder=True)
+    takes.add_argument(
+        "--bfloat16", action="store_true", help="embed real images so, on ours; AMX or a GPU helps"
+    )
+    args = takes.parse_args(words)
     return status(lambda: measure(args))
 
 
@@ -43,11 +47,13 @@ def measure(args: Namespace) -> None:
     """Prints the timings and the difference of gradients."""
     utils, _ = CODE.load(args.folder)
     torch.set_num_threads(args.threads)
-    ours = setting(WORDS)
-    print(f"one step of: fedcl distill {' '.join(WORDS)}")
+    precision = "bfloat16" if args.bfloat16 else "float32"
+    words = [*WORDS, f"objective.statistic.precision={precision}"]
+    ours = setting(words)
+    print(f"one step of: fedcl distill {' '.join(words)}")
     theirs = steps(Condensation.like(utils, ours, REAL))
     print(compare(args, ("released", theirs), ours.steps()))
-    plain = setting([*WORDS, "augmentation=none"])
+    plain = setting([*words, "augmentation=none"])
     print(f"gradients {difference(Condensation.like(utils, plain, REAL), plain):.1e} apart")
 
 

@@ -27,8 +27,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from distill.checks import one_of
 from distill.networks import Embedder, Network
 from distill.objectives.matching import Statistic, check_same_classes, differentiated
+from distill.precision import PRECISIONS, products
 from distill.real import ClassBatch
 
 CHUNK = 64  # images embedded at once: their maps at width 128 stay within a processor's cache
@@ -41,9 +43,15 @@ class DistributionMatching(Statistic):
 
     Attributes:
         logits: Whether the mean logits are matched, too.
+        precision: Of the products in embedding real images, ``float32`` or ``bfloat16``; means
+            are taken in float32.
     """
 
     logits: bool = False
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        one_of("objective.statistic.precision", self.precision, PRECISIONS)
 
     def pull(
         self,
@@ -58,7 +66,7 @@ class DistributionMatching(Statistic):
             ValueError: If the two batches differ in classes or in image shape.
         """
         check_same_classes(real, synthetic)
-        target = class_means(embedded(network, real.images), real)
+        target = class_means(embedded(network, real.images, self.precision), real)
         gap = class_means(network.embed(synthetic.images), synthetic) - target
         loss = gap.square().sum()
         if self.logits:
@@ -67,9 +75,17 @@ class DistributionMatching(Statistic):
 
 
 @torch.no_grad()
-def embedded(network: Embedder, images: Tensor) -> Tensor:
-    """Returns the features ``(N, D)``, in chunks and without a graph."""
-    return torch.cat([network.embed(chunk) for chunk in torch.split(images, CHUNK)])
+def embedded(network: Embedder, images: Tensor, precision: str = "float32") -> Tensor:
+    """Returns the features ``(N, D)``, in chunks and without a graph.
+
+    Args:
+        network: Embeds the images.
+        images: Normalised, ``(N, C, H, W)``.
+        precision: Of the products, ``float32`` or ``bfloat16``; features are as images are.
+    """
+    with products(precision, images.device):
+        chunks = [network.embed(chunk).to(images.dtype) for chunk in torch.split(images, CHUNK)]
+    return torch.cat(chunks)
 
 
 def class_means(features: Tensor, batch: ClassBatch) -> Tensor:

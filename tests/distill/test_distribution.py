@@ -42,9 +42,9 @@ def pixels(rows: list[list[float]], groups: list[int]) -> ClassBatch:
     return ClassBatch(images, torch.tensor(groups), torch.arange(max(groups) + 1))
 
 
-def pulled(network, real: ClassBatch, synthetic: ClassBatch) -> Pull:
+def pulled(network, real: ClassBatch, synthetic: ClassBatch, precision: str = "float32") -> Pull:
     leaf = replace(synthetic, images=synthetic.images.detach().clone().requires_grad_())
-    return DistributionMatching().pull(network, real, leaf, torch.Generator())
+    return DistributionMatching(precision=precision).pull(network, real, leaf, torch.Generator())
 
 
 def naive(network, real: ClassBatch, synthetic: ClassBatch) -> Pull:
@@ -110,6 +110,28 @@ def test_gradient_reaches_synthetic_images_only(rng):
 def test_the_real_side_leaves_no_graph(rng):
     images = batch([0, 1], rng).images.requires_grad_()
     assert not embedded(Random(rng), images).requires_grad
+
+
+def test_real_images_are_embedded_in_bfloat16_and_synthetic_ones_are_not(rng):
+    network = fresh(ConvNet(8, 2), (3, 8, 8), 3, rng)
+    images = batch([0, 1, 2], rng, (3, 8, 8)).images.float()
+    exact, rough = embedded(network, images), embedded(network, images, "bfloat16")
+    assert rough.dtype == exact.dtype == torch.float32
+    assert 1e-4 < (rough - exact).norm() / exact.norm() < 2e-2  # 2^-8 = 4e-3 an operand
+
+
+def test_bfloat16_leaves_the_gradient_near(rng):
+    network = fresh(ConvNet(8, 2), (3, 8, 8), 3, rng)
+    real, small = batch([0] * 5 + [1] * 4, rng, (3, 8, 8)), batch([0, 1, 1], rng, (3, 8, 8))
+    real = replace(real, images=real.images.float())
+    small = replace(small, images=small.images.float())
+    exact, rough = (pulled(network, real, small, name)[1] for name in ("float32", "bfloat16"))
+    assert 0 < (rough - exact).norm() / exact.norm() < 5e-2
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision"):
+        DistributionMatching(precision="half")
 
 
 def test_a_smaller_real_batch_gives_the_same_gradient_in_the_mean(rng):
