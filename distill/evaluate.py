@@ -7,17 +7,15 @@ counts, never the best one on the test part.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from torch import Tensor
 
-from distill.checks import one_of, whole
+from distill.checks import whole
 from distill.images import LabelledImages
 from distill.networks import Architecture, Network, fresh
-from distill.precision import PRECISIONS, products
 from distill.rng import derive
 from distill.training import Additions, Recipe, score, train
 
@@ -39,21 +37,17 @@ class Evaluation:
             place of the recipe's epochs, the decay at half of them. None: epochs count.
         learned_rate: Whether a step size that was learned with the set takes the place of the
             recipe's.
-        precision: Of the products in training, ``float32`` or ``bfloat16``; scores are always
-            taken in float32.
     """
 
     recipe: Recipe
     networks: int
     updates: int | None = None
     learned_rate: bool = False
-    precision: str = "float32"
 
     def __post_init__(self) -> None:
         whole("evaluation.networks", self.networks, 1)
         if self.updates is not None:
             whole("evaluation.updates", self.updates, 1)
-        one_of("evaluation.precision", self.precision, PRECISIONS)
 
     def recipe_for(self, images: int, rates: Sequence[float]) -> Recipe:
         """Returns the recipe for a set of so many images with these learned step sizes."""
@@ -91,9 +85,7 @@ class Evaluation:
             rng = derive(seed, "evaluation network", index)
             network = fresh(architecture, small.image_shape, small.num_classes, rng)
             network.to(small.images.device)
-            additions = Additions(forward=self._forward(network, small.images.device))
-            rng = derive(seed, "evaluation training", index)
-            loss = train(network, small, recipe, rng, additions)
+            loss = train(network, small, recipe, derive(seed, "evaluation training", index))
             if not math.isfinite(loss):
                 logger.warning(
                     "the loss of evaluated network %d must stay finite, got %s with a step size of "
@@ -103,16 +95,6 @@ class Evaluation:
                     recipe.learning_rate,
                 )
             yield score(network, test)[0]
-
-    def _forward(
-        self, network: Network, device: torch.device
-    ) -> Callable[[Tensor], tuple[Tensor, float]]:
-        def forward(images: Tensor) -> tuple[Tensor, float]:
-            with products(self.precision, device):
-                logits = network(images)
-            return logits.to(images.dtype), 0.0
-
-        return forward
 
 
 @final

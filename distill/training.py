@@ -13,6 +13,7 @@ from distill.checks import at_least, below_one, fraction, one_of, positive, whol
 from distill.cutmix import cutmix
 from distill.images import LabelledImages
 from distill.labels import scores
+from distill.precision import PRECISIONS, products
 from distill.schedules import Schedule
 
 SCORED_AT_ONCE = 500  # images
@@ -37,6 +38,7 @@ class Recipe:
             one-hot labels where there are none.
         schedule: How the step changes from epoch to epoch, momentum kept; None: it doesn't.
         cutmix: Share of the batches that are mixed after their augmentation, in [0, 1].
+        precision: Of the products in its passes, ``float32`` or ``bfloat16``.
     """
 
     epochs: int
@@ -50,6 +52,7 @@ class Recipe:
     loss: str = "cross_entropy"
     schedule: Schedule | None = None
     cutmix: float = 0.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs, 1)
@@ -62,6 +65,7 @@ class Recipe:
         one_of("optimiser", self.optimiser, ("sgd", "adam", "adamw"))
         one_of("loss", self.loss, ("cross_entropy", "squared"))
         fraction("cutmix", self.cutmix)
+        one_of("precision", self.precision, PRECISIONS)
         if self.cutmix > 0 and self.loss != "cross_entropy":
             raise ValueError(f"cutmix must be 0 with loss={self.loss}, got {self.cutmix}")
         if self.schedule is not None and self.decay_after is not None:
@@ -173,8 +177,9 @@ def train(
         for rows in torch.split(torch.randperm(len(data), generator=rng), recipe.batch):
             images, answers = _batch((data.images, wanted), rows, additions.replayed, rng)
             images, answers = recipe.seen(images, answers, data.num_classes, rng)
-            logits, further_loss = forward(images)
-            batch_loss = recipe.loss_of(logits, answers) + further_loss
+            with products(recipe.precision, images.device):
+                logits, further_loss = forward(images)
+            batch_loss = recipe.loss_of(logits.to(images.dtype), answers) + further_loss
             optimiser.zero_grad(set_to_none=True)
             batch_loss.backward()  # type: ignore[no-untyped-call]
             if additions.adjust_gradients is not None:

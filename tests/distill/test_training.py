@@ -442,3 +442,20 @@ def test_two_ways_to_change_the_step_are_refused():
 def test_a_share_of_mixed_batches_outside_its_range_is_refused():
     with pytest.raises(ValueError, match=r"^cutmix must be in \[0, 1\], got 1\.5$"):
         replace(PLAIN, cutmix=1.5)
+
+
+def test_training_in_bfloat16_stays_near_that_in_float32(rng):
+    weight, data = random_problem(rng)
+    exact, rough = Linear(weight), Linear(weight)
+    recipe = replace(PLAIN, epochs=5)
+    train(exact, data, recipe, rng)
+    train(rough, data, replace(recipe, precision="bfloat16"), rng)
+    assert rough.weight.dtype == torch.float32
+    moved = exact.weight - weight
+    # An operand is rounded by 2^-9 of itself at most; the gradient cancels some of what it sums.
+    assert 1e-4 < (rough.weight - exact.weight).norm() / moved.norm() < 3e-2
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="unknown precision 'half'; known: bfloat16, float32"):
+        replace(PLAIN, precision="half")
