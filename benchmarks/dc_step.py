@@ -3,7 +3,7 @@
 FashionMNIST, 10 images per class, 256 real images per class, ConvNet-3 of width 128, no
 augmentation; before each step but the first, the network is trained on the set for 50 epochs.
 
-    python -m benchmarks.dc_step FOLDER
+    python -m benchmarks.dc_step FOLDER [--bfloat16]
 
 Driven from outside: the loop of ``main.py`` of VICO-UoE/DatasetCondensation stands inside its
 ``main()``, among downloads and evaluation, so :func:`loss` calls what it calls (``match_loss``
@@ -37,7 +37,11 @@ ARGS = SimpleNamespace(device="cpu", dis_metric="ours", dsa=False, dc_aug_param=
 
 def main(words: Sequence[str] | None = None) -> int:
     """Prints what a step takes on both sides; returns the exit status."""
-    args = parser("one outer step of dc with its inner training", 3, folder=True).parse_args(words)
+    takes = parser("one outer step of dc with its inner training", 3, folder=True)
+    takes.add_argument(
+        "--bfloat16", action="store_true", help="train the network so between steps, on ours"
+    )
+    args = takes.parse_args(words)
     return status(lambda: measure(args))
 
 
@@ -45,8 +49,10 @@ def measure(args: Namespace) -> None:
     """Prints the timings and the difference of gradients."""
     utils, _ = CODE.load(args.folder)
     torch.set_num_threads(args.threads)
-    ours = setting(WORDS)
-    print(f"one outer step of: fedcl distill {' '.join(WORDS)}")
+    precision = "bfloat16" if args.bfloat16 else "float32"
+    words = [*WORDS, f"network_source.recipe.precision={precision}"]
+    ours = setting(words)
+    print(f"one outer step of: fedcl distill {' '.join(words)}")
     theirs = steps(Condensation.like(utils, ours, REAL))
     print(compare(args, ("released", theirs), ours.steps()))
     apart = difference(Condensation.like(utils, ours, REAL), ours)
