@@ -80,7 +80,7 @@ class Federated(Scenario):
 
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
-        self.rules.check(self.clients)
+        self.rules.availability.check(self.clients)
         self.compression.check(self.federated.vectors)
         if self.target is not None:
             fraction("target", self.target)

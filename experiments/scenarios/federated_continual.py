@@ -77,7 +77,7 @@ class FederatedContinual(Scenario):
 
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
-        self.rules.check(self.clients)
+        self.rules.availability.check(self.clients)
 
     @property
     def rules(self) -> Rules:

@@ -49,14 +49,6 @@ class Rules:
         if self.participation == 0:
             raise ValueError("participation must be > 0, got 0")
 
-    def check(self, clients: int) -> None:
-        """Refuses rules under which nobody could be asked.
-
-        Raises:
-            ValueError: If so.
-        """
-        self.availability.check(clients)
-
 
 @final
 @dataclass

@@ -13,6 +13,7 @@ from fedcl.federated.link import Link
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import RoundFailedError, Rules
+from fedcl.wire import BadUploadError
 
 NODES = [2**63 + 5, 2**62 + 1, 2**63 + 9]
 PLAIN = Link(
@@ -73,6 +74,13 @@ def test_stragglers_are_a_share_to_the_nearest_client_drawn_by_the_seed():
 )
 def test_a_round_waits_for_the_last_answer_or_for_the_deadline(deadline, seconds, expected):
     assert replace(PLAIN, deadline=deadline).of_round(seconds) == expected
+
+
+def test_who_answers_at_the_deadline_is_in_time():
+    link = replace(PLAIN, deadline=SECONDS)
+    link.check(SECONDS)
+    with pytest.raises(BadUploadError, match=r"within 9.5 s, got one after 9.6 s"):
+        link.check(SECONDS + 0.1)
 
 
 def test_seconds_of_clients_and_round_follow_from_the_recorded_bytes(play, world):
