@@ -19,6 +19,8 @@ GROUPS = {
         "training",
         "personalise",
         "compression",
+        "availability",
+        "link",
         "backend",
     ),
     "continual": ("dataset", "continual", "method", "network", "stream", "training"),
@@ -31,6 +33,8 @@ GROUPS = {
         "shift",
         "stream",
         "compression",
+        "availability",
+        "link",
         "backend",
     ),
 }

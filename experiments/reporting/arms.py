@@ -18,7 +18,9 @@ BOUNDS = {
     "federated_continual": {"fedavg", "joint"},
 }
 # Settings of the problem, which no method chooses, by the first word of their key.
-_CONDITIONS = frozenset({"network", "clients", "participation", "partition", "shift", "stream"})
+_CONDITIONS = frozenset(
+    {"network", "clients", "participation", "availability", "link", "partition", "shift", "stream"}
+)
 # Settings that every label shows as soon as two rivals differ in them.
 _PROTOCOL = (
     "network._target_",
@@ -30,6 +32,7 @@ _PROTOCOL = (
     "buffer.store",
     "clients",
     "participation",
+    "availability.dropout",
     "compression.up._target_",
     "partition._target_",
     "partition.alpha",
@@ -109,7 +112,7 @@ class Arm:
 
     @property
     def conditions(self) -> tuple[tuple[str, Setting], ...]:
-        """The settings of the problem: network, clients, partition, shift, stream."""
+        """The settings of the problem: network, clients, links, partition, shift, stream."""
         found = ((k, v) for k, v in self.settings.items() if k.partition(".")[0] in _CONDITIONS)
         return tuple(sorted(found))
 

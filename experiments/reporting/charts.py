@@ -1,8 +1,8 @@
-"""Charts: accuracy, or forgetting, over rounds or over bytes, with the legend beside the axes."""
+"""Charts: accuracy, or forgetting, over rounds, bytes or seconds, with the legend beside them."""
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -79,7 +79,7 @@ class Chart:
         y_title: What the vertical axis is, a share of 1 that is shown as percent.
         traces: The arms.
         levels: Horizontal lines.
-        in_bytes: Whether the horizontal axis is bytes on a logarithmic scale, not a count.
+        ticks: How a logarithmic horizontal axis writes a number; None: the axis is a count.
         mark: A vertical line: what the legend says of it, and where it is.
         experiences: Experiences of a stream, each one long on a count axis.
     """
@@ -88,7 +88,7 @@ class Chart:
     y_title: str
     traces: tuple[Trace, ...]
     levels: tuple[Level, ...] = ()
-    in_bytes: bool = False
+    ticks: Callable[[float], str] | None = None
     mark: tuple[str, float] | None = None
     experiences: int = 0
 
@@ -105,8 +105,8 @@ def draw_chart(chart: Chart) -> Figure:
     if chart.mark:
         axes.axvline(chart.mark[1], **_MARK)
     _percent_axis(axes, chart)
-    if chart.in_bytes:
-        _byte_axis(axes, chart)
+    if chart.ticks:
+        _log_axis(axes, chart, chart.ticks)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         _draw_experiences(axes, chart.experiences)
@@ -144,7 +144,7 @@ def _percent_axis(axes: Axes, chart: Chart) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
 
 
-def _byte_axis(axes: Axes, chart: Chart) -> None:
+def _log_axis(axes: Axes, chart: Chart, ticks: Callable[[float], str]) -> None:
     x = [x for trace in chart.traces for x in trace.x]
     x += [chart.mark[1]] if chart.mark else []
     low, high = min(x), max(x)
@@ -152,13 +152,23 @@ def _byte_axis(axes: Axes, chart: Chart) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / 1.8, high * 1.8)
     axes.xaxis.set_major_locator(LogLocator(10, subs=steps, numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(_byte_tick))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: ticks(x)))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _byte_tick(x: float, _: object = None) -> str:
+def byte_tick(x: float) -> str:
+    """Returns bytes as an axis writes them."""
     number, unit = bytes_text(x).split()
     return f"{float(number):g} {unit}"
+
+
+def second_tick(x: float) -> str:
+    """Returns seconds as an axis writes them.
+
+    >>> second_tick(0.1), second_tick(20000.0)
+    ('0.1 s', '20,000 s')
+    """
+    return f"{x:,.12g} s"
 
 
 def percent_tick(y: float, _: object = None) -> str:

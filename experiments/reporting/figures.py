@@ -15,7 +15,7 @@ from experiments.reporting.plates import Panel, Plate
 from experiments.reporting.runs import Array
 from experiments.reporting.sections import Section
 from experiments.reporting.styles import SETTINGS, Palette
-from experiments.reporting.traces import over_rounds, over_stored
+from experiments.reporting.traces import BYTES, ROUNDS, SECONDS, over_rounds, over_stored
 
 MAX_SPREADS = 6
 
@@ -84,13 +84,14 @@ def _federated(section: Section, palette: Palette) -> list[Plate]:
     return [
         *_bytes_sent(section, palette),
         *_rounds(section, palette),
+        *_time(section, palette),
         *_spreads(section),
         *gallery(section, section.arms, "What the clients upload", images),
     ]
 
 
 def _bytes_sent(section: Section, palette: Palette) -> list[Plate]:
-    chart = over_rounds(section, palette, in_bytes=True)
+    chart = over_rounds(section, palette, BYTES)
     caption = ["Higher and further left is better."]
     if chart.levels:
         caption.append(
@@ -111,7 +112,7 @@ def _bytes_sent(section: Section, palette: Palette) -> list[Plate]:
 def _rounds(section: Section, palette: Palette) -> list[Plate]:
     if not any(arm.iterative for arm in section.arms):
         return []
-    chart = over_rounds(section, palette, in_bytes=False)
+    chart = over_rounds(section, palette, ROUNDS)
     caption = (
         "The same runs over rounds, which are waits on slow links. A one-shot method is a point, "
         f"prolonged as a dotted line. {_BANDS}"
@@ -119,8 +120,18 @@ def _rounds(section: Section, palette: Palette) -> list[Plate]:
     return _plate(section, "rounds", "Accuracy over rounds", caption, chart)
 
 
+def _time(section: Section, palette: Palette) -> list[Plate]:
+    chart = over_rounds(section, palette, SECONDS)
+    caption = (
+        "Higher and further left is better: what a round costs on the links that were simulated, "
+        "the slowest client of each waited for, up to a deadline where there is one. Runs without "
+        f"such links are not shown. {_BANDS}"
+    )
+    return _plate(section, "seconds", "Accuracy over simulated time", caption, chart)
+
+
 def _stream(section: Section, palette: Palette) -> list[Plate]:
-    chart = over_rounds(section, palette, in_bytes=False)
+    chart = over_rounds(section, palette, ROUNDS)
     count = max((int(trace.x[-1]) for trace in chart.traces), default=0)
     chart = replace(
         chart,
@@ -223,6 +234,7 @@ def _federated_continual(section: Section, palette: Palette) -> list[Plate]:
     return [
         *_stream(section, palette),
         *_bytes_sent(section, palette),
+        *_time(section, palette),
         *_matrices(section),
         *_spreads(section),
         *_buffers(section),

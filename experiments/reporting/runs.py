@@ -149,6 +149,10 @@ class Run:
         """Returns the bytes sent in both directions up to each round's end, ``(rounds,)``."""
         return np.cumsum(self.curve("bytes_up") + self.curve("bytes_down"))
 
+    def seconds_so_far(self) -> Array:
+        """Returns the simulated seconds up to each round's end, ``(rounds,)``; NaN without."""
+        return np.cumsum(self.curve("simulated_seconds"))
+
 
 def find_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
     """Returns the runs at or below the folders, each once, ordered by scenario, name and seed.

@@ -15,6 +15,8 @@ _SENT = (
     Column("bytes_up", "Up", "bytes"),
     Column("bytes_down", "Down", "bytes"),
     Column("payload_bytes", "Of it payload", "bytes"),
+    Column("bytes_per_client_mean", "Mean of a client", "bytes"),
+    Column("bytes_per_client_max", "Most of a client", "bytes"),
 )
 _FORGETTING = (
     Column("average_accuracy", "Average accuracy", "percent", "higher"),
@@ -29,6 +31,7 @@ _BUFFER = (
 )
 _FAILURES = Column("failures", "Failures", "count")
 _TIME = Column("seconds", "Time", "seconds")
+_SIMULATED = Column("simulated_seconds", "Simulated time", "seconds")
 _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
     "distillation": (
         Column("accuracy", "Accuracy", "percent", "higher"),
@@ -59,6 +62,7 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
         Column("raw_ratio", "Sent / raw images", "ratio"),
         Column("rounds", "Rounds", "count"),
         _FAILURES,
+        _SIMULATED,
         _TIME,
     ),
     "continual": (*_FORGETTING, *_BUFFER, _TIME),
@@ -68,6 +72,7 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
         *_SENT,
         *_BUFFER,
         _FAILURES,
+        _SIMULATED,
         _TIME,
     ),
 }

@@ -1,12 +1,14 @@
-"""Arms as the traces of a chart: over what they sent, over rounds, or over what they store."""
+"""Arms as the traces of a chart: over bytes, rounds or seconds, or over what they store."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 
 from experiments.reporting.arms import FEW_SEEDS, Arm
-from experiments.reporting.charts import Chart, Level, Trace
+from experiments.reporting.charts import Chart, Level, Trace, byte_tick, second_tick
 from experiments.reporting.runs import Array, Run
 from experiments.reporting.sections import Section
 from experiments.reporting.styles import Palette, Style
@@ -15,27 +17,41 @@ from fedcl.statistics import Interval, mean_interval
 SIZES = ("ipc", "buffer.images", "buffer.bytes")  # settings that a byte axis shows
 
 
-def over_rounds(section: Section, palette: Palette, in_bytes: bool) -> Chart:
-    """Returns iterative arms as curves and one-shot arms as points, over rounds or over bytes."""
+@final
+@dataclass(frozen=True)
+class Axis:
+    """What adds up with the rounds of a run.
+
+    Attributes:
+        title: What it is.
+        so_far: Returns it up to each round's end, ``(rounds,)``.
+        ticks: How a logarithmic axis writes a number; None: the axis is a count.
+    """
+
+    title: str
+    so_far: Callable[[Run], Array]
+    ticks: Callable[[float], str] | None = None
+
+
+def over_rounds(section: Section, palette: Palette, axis: Axis) -> Chart:
+    """Returns iterative arms as curves and one-shot arms as points, over what adds up."""
     looks = palette.of_arms(section.arms)
-    curves = [curve(a, looks[a.label], in_bytes) for a in section.arms if a.iterative]
-    points = [_point(a, looks[a.label], in_bytes) for a in section.arms if not a.iterative]
+    curves = [curve(a, looks[a.label], axis) for a in section.arms if a.iterative]
+    points = [_point(a, looks[a.label], axis) for a in section.arms if not a.iterative]
     traces = [trace for trace in (*curves, *points) if len(trace.x)]
     single = [trace for trace in points if len(trace.x)] if curves else []
     levels = tuple(Level("", trace.style, float(trace.mean[0])) for trace in single)
-    title = "bytes sent so far, both directions (log scale)" if in_bytes else "round"
-    return Chart(title, "test accuracy", tuple(traces), levels, in_bytes)
+    return Chart(axis.title, "test accuracy", tuple(traces), levels, axis.ticks)
 
 
-def curve(arm: Arm, style: Style, in_bytes: bool) -> Trace:
-    """Returns an arm's accuracy over rounds, or over the bytes sent so far, as a band.
+def curve(arm: Arm, style: Style, axis: Axis) -> Trace:
+    """Returns an arm's accuracy over what adds up with its rounds, as a band.
 
     Fewer than FEW_SEEDS seeds have a line only.
     """
     length = min(len(run.history) for run in arm.runs)
     accuracy = np.array([run.curve("accuracy")[:length] for run in arm.runs])
-    spent = np.mean([run.bytes_so_far()[:length] for run in arm.runs], axis=0)
-    x = spent if in_bytes else positions(arm.runs[0])[:length]
+    x = np.mean([axis.so_far(run)[:length] for run in arm.runs], axis=0)
     kept = np.isfinite(accuracy).all(axis=0) & np.isfinite(x)
     intervals = [mean_interval(column) for column in accuracy.T[kept].tolist()]
     trace = Trace.through(arm.label, style, zip(x[kept], intervals, strict=True))
@@ -58,10 +74,16 @@ def positions(run: Run) -> Array:
     return experience + within / np.repeat(counts, counts)
 
 
-def _point(arm: Arm, style: Style, in_bytes: bool) -> Trace:
+ROUNDS = Axis("round", positions)
+BYTES = Axis("bytes sent so far, both directions (log scale)", Run.bytes_so_far, byte_tick)
+SECONDS = Axis("simulated seconds so far (log scale)", Run.seconds_so_far, second_tick)
+
+
+def _point(arm: Arm, style: Style, axis: Axis) -> Trace:
     accuracy = arm.interval("accuracy")
-    x = arm.mean("bytes_total") if in_bytes else 1.0
-    return Trace.through(arm.label, style, [(x, accuracy)] if accuracy and x else [])
+    ends = [float(axis.so_far(run)[-1]) for run in arm.runs if run.history]
+    x = sum(ends) / len(ends) if ends else math.nan
+    return Trace.through(arm.label, style, [(x, accuracy)] if accuracy and x > 0 else [])
 
 
 def over_stored(section: Section, palette: Palette, x_key: str, y_key: str) -> Chart:
@@ -77,7 +99,7 @@ def over_stored(section: Section, palette: Palette, x_key: str, y_key: str) -> C
         elif x and y:
             points.setdefault(label, []).append((x, y))
     traces = [Trace.through(label, looks[label], found) for label, found in points.items()]
-    return Chart("", "", tuple(apart(traces)), tuple(levels), in_bytes=True)
+    return Chart("", "", tuple(apart(traces)), tuple(levels), byte_tick)
 
 
 def apart(traces: Sequence[Trace]) -> list[Trace]:

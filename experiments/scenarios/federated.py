@@ -20,8 +20,10 @@ from fedcl.client_accuracy import (
     personalised_accuracies,
 )
 from fedcl.datasets import Dataset, DatasetSource
+from fedcl.federated.availability import Availability
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
+from fedcl.federated.link import Link
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
@@ -51,7 +53,9 @@ class Federated(Scenario):
         personalise: How each client trains the global network on its own images at the end, to
             be scored with what it then has; None: not at all.
         clients: How many, >= 1.
-        participation: Share of the clients asked in a round, in (0, 1].
+        participation: Share of the clients that are there, asked in a round; in (0, 1].
+        availability: Who joins late, and who drops out.
+        link: What a round costs in simulated seconds; None: time isn't simulated.
         min_completion: Share of the asked that must complete, in [0, 1].
         target: Accuracy at which the rounds end, in (0, 1]; None: all rounds are played.
         seed: Names every random stream.
@@ -67,6 +71,8 @@ class Federated(Scenario):
     personalise: Recipe | None
     clients: int
     participation: float
+    availability: Availability
+    link: Link | None
     min_completion: float
     target: float | None
     seed: int
@@ -74,11 +80,16 @@ class Federated(Scenario):
 
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
-        Rules(self.participation, self.min_completion)
+        self.rules.availability.check(self.clients)
         self.compression.check(self.federated.vectors)
         if self.target is not None:
             fraction("target", self.target)
             positive("target", self.target)
+
+    @property
+    def rules(self) -> Rules:
+        """Who takes part, how long it takes them, and how many must complete."""
+        return Rules(self.participation, self.min_completion, self.availability, self.link)
 
     def prepare(self, device: str) -> "FederatedRun":  # noqa: ARG002
         """Loads the data, checks that every network takes it, and divides it."""
@@ -131,8 +142,7 @@ class FederatedRun(Federation):
     def steps(self, folder: Folder) -> Steps:
         """Plays the rounds, each of which ends with a checkpoint; then scores the clients."""
         scenario = self.scenario
-        rules = Rules(scenario.participation, scenario.min_completion)
-        simulation = Simulation(self.methods(), self.world, rules, self.channel, self.grid)
+        simulation = Simulation(self.methods(), self.world, scenario.rules, self.channel, self.grid)
         history, rows = resumed(simulation, folder)
         test = self.data.normalised(self.data.test)
         for number in range(len(history) + 1, scenario.federated.rounds + 1):
@@ -148,7 +158,8 @@ class FederatedRun(Federation):
         self._check_target(history)
         return Outcome(
             metrics={
-                **communication(history),
+                **communication(history, rows, scenario.clients),
+                **stragglers_and_joiners(scenario.rules, self.world),
                 **spread(self.world, self.data),
                 **client_metrics(global_accuracies(simulation.task, test, self.views)),
                 **(yield from self._personalised(simulation.task, test)),
@@ -219,14 +230,34 @@ def resumed(
     return list(state["history"]), list(state["rows"])
 
 
-def communication(history: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the last accuracy and loss, and bytes and failures over all rounds."""
+def communication(
+    history: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], clients: int
+) -> dict[str, Any]:
+    """Returns the last accuracy and loss, and bytes, failures and time over all rounds.
+
+    Args:
+        history: One row a round.
+        rows: One row a round and client that was asked.
+        clients: How many there are; one that was never asked has sent nothing.
+    """
+    by_client = [0] * clients
+    for row in rows:
+        by_client[row["client"]] += row["bytes_up"] + row["bytes_down"]
+    summed = ["bytes_up", "bytes_down", "payload_bytes", "failures"]
+    summed += ["simulated_seconds"] if "simulated_seconds" in history[-1] else []
     return {
         "accuracy": history[-1]["accuracy"],
         "loss": history[-1]["loss"],
         "rounds": len(history),
-        **{
-            key: sum(row[key] for row in history)
-            for key in ("bytes_up", "bytes_down", "payload_bytes", "failures")
-        },
+        **{key: sum(row[key] for row in history) for key in summed},
+        "bytes_per_client_mean": round(sum(by_client) / clients),
+        "bytes_per_client_max": max(by_client),
     }
+
+
+def stragglers_and_joiners(rules: Rules, world: World) -> dict[str, Any]:
+    """Returns which clients are slow and which join late, as far as any do."""
+    clients, seed = len(world.clients), world.seed
+    slow = [] if rules.link is None else rules.link.slow(clients, seed)
+    found = {"stragglers": slow, "late_joiners": rules.availability.late_joiners(clients, seed)}
+    return {name: numbers for name, numbers in found.items() if numbers}

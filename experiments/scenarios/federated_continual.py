@@ -14,11 +14,19 @@ from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
 from experiments.scenarios.continual import stream_metrics
 from experiments.scenarios.distillation import shown_beside
-from experiments.scenarios.federated import client_metrics, communication, resumed, spread
+from experiments.scenarios.federated import (
+    client_metrics,
+    communication,
+    resumed,
+    spread,
+    stragglers_and_joiners,
+)
 from fedcl.client_accuracy import global_accuracies
 from fedcl.datasets import Dataset, DatasetSource
+from fedcl.federated.availability import Availability
 from fedcl.federated.base import FederatedMethod, World
 from fedcl.federated.channel import Channel
+from fedcl.federated.link import Link
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
@@ -44,7 +52,9 @@ class FederatedContinual(Scenario):
         shift: How a client sees them; the global accuracies are those on images as they are.
         stream: Which classes come when; the same for all clients.
         clients: How many, >= 1.
-        participation: Share of the clients asked in a round, in (0, 1].
+        participation: Share of the clients that are there, asked in a round; in (0, 1].
+        availability: Who joins late, and who drops out.
+        link: What a round costs in simulated seconds; None: time isn't simulated.
         min_completion: Share of the asked that must complete, in [0, 1].
         seed: Names every random stream.
         backend: Where the clients work.
@@ -59,13 +69,20 @@ class FederatedContinual(Scenario):
     stream: Stream
     clients: int
     participation: float
+    availability: Availability
+    link: Link | None
     min_completion: float
     seed: int
     backend: Backend
 
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
-        Rules(self.participation, self.min_completion)
+        self.rules.availability.check(self.clients)
+
+    @property
+    def rules(self) -> Rules:
+        """Who takes part, how long it takes them, and how many must complete."""
+        return Rules(self.participation, self.min_completion, self.availability, self.link)
 
     def prepare(self, device: str) -> "FederatedContinualRun":  # noqa: ARG002
         """Loads the data, checks networks and memory, and divides it by experience and client."""
@@ -160,15 +177,19 @@ class FederatedContinualRun(Federation):
         test = self.data.normalised(self.data.test)
         by_client = client_metrics(global_accuracies(simulation.task, test, self.views))
         return Outcome(
-            metrics={**self._metrics(history, untrained), **by_client},
+            metrics={
+                **communication(history, rows, self.scenario.clients),
+                **stragglers_and_joiners(self.scenario.rules, self.world),
+                **self._metrics(history, untrained),
+                **by_client,
+            },
             history=history,
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),
         )
 
     def _simulation(self) -> Simulation:
-        scenario = self.scenario
-        rules = Rules(scenario.participation, scenario.min_completion)
+        rules = self.scenario.rules
         return Simulation(self.methods(), self.world, rules, self.channel, self.grid)
 
     def _schedule(self) -> list[tuple[int, str]]:
@@ -189,7 +210,6 @@ class FederatedContinualRun(Federation):
         shape, classes = self.world.image_shape, self.world.num_classes
         images = 0 if budget is None else memories * budget.capacity(shape, classes)
         return {
-            **communication(history),
             **spread(self.world, self.data),
             **stream_metrics(matrix, untrained),
             "accuracy_matrix": matrix,

@@ -9,7 +9,7 @@ A client's state is kept as bytes and replaced only when the client succeeded.
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -35,6 +35,11 @@ class Exchange:
     payload_down: int
     payload_up: int
     seconds: float
+
+    @classmethod
+    def unanswered(cls, node: int, down: Packet) -> Self:
+        """Returns that of a message which no reply came to."""
+        return cls(node, down.size, 0, down.payload, 0, 0.0)
 
 
 @final

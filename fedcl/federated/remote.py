@@ -171,7 +171,7 @@ def _over(clock: float, timeout: float | None) -> bool:
 def _exchange(request: Message, down: Packet, came: tuple[Message, float] | None) -> Exchange:
     node = request.metadata.dst_node_id
     if came is None:
-        return Exchange(node, down.size, 0, down.payload, 0, 0.0)
+        return Exchange.unanswered(node, down)
     up = Packet(came[0])
     return Exchange(node, down.size, up.size, down.payload, up.payload, came[1])
 

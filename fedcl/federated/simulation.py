@@ -5,6 +5,7 @@ It can be written down after any round, and another one can go on from what was 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, final
 
 from flwr.app import ArrayRecord
@@ -15,11 +16,13 @@ from distill.training import score
 from fedcl.federated.app import client_app
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel, ServerEnd
-from fedcl.federated.grid import LocalGrid
+from fedcl.federated.grid import Exchange, LocalGrid
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.rounds import run_rounds
 from fedcl.federated.strategy import MethodStrategy, Rules
 from fedcl.wire import pack_weights
+
+SUMMED = ("bytes_up", "bytes_down", "payload_bytes", "seconds")
 
 
 @final
@@ -29,8 +32,10 @@ class RoundReport:
 
     Attributes:
         totals: ``round``, ``bytes_up``, ``bytes_down``, ``payload_bytes``, ``seconds``,
-            ``failures``; bytes of all clients, in serialised messages.
-        clients: The same for each client that was asked, with ``failure``, a reason or None.
+            ``failures``; bytes of all clients, in serialised messages. With a link model,
+            ``simulated_seconds`` until the round's end.
+        clients: The same for each client that was asked, with ``failure``, a reason or None;
+            ``simulated_seconds`` until its answer, None where none came.
     """
 
     totals: Mapping[str, Any]
@@ -71,26 +76,16 @@ class Simulation:
         """
         strategy = self.strategies[action]
         strategy.task = replace(self.task, round=number, experience=experience)
-        first = len(self.grid.exchanges)
+        strategy.exchanges, first = self.grid.exchanges, len(self.grid.exchanges)
         for _ in run_rounds(self.grid, strategy, self.task.weights, range(number, number + 1)):
             self.task = strategy.task
-        rows: list[dict[str, Any]] = [
-            {
-                "round": number,
-                "client": client,
-                "bytes_up": exchange.bytes_up,
-                "bytes_down": exchange.bytes_down,
-                "payload_bytes": exchange.payload_up + exchange.payload_down,
-                "seconds": exchange.seconds,
-                "images": len(self.task.world.clients[client][experience]),
-                "failure": strategy.failures.get(client),
-            }
-            for exchange in self.grid.exchanges[first:]
-            for client in [strategy.asked[exchange.node]]
-        ]
-        summed = ("bytes_up", "bytes_down", "payload_bytes", "seconds")
-        totals = {key: sum(row[key] for row in rows) for key in summed}
-        return RoundReport({"round": number, **totals, "failures": len(strategy.failures)}, [*rows])
+        exchanges = sorted(self.grid.exchanges[first:], key=attrgetter("node"))
+        rows = [_row(strategy, exchange) for exchange in exchanges]
+        totals = {key: sum(row[key] for row in rows) for key in SUMMED}
+        if strategy.rules.link is not None:
+            seconds = strategy.rules.link.of_round([row["simulated_seconds"] for row in rows])
+            totals["simulated_seconds"] = seconds
+        return RoundReport({"round": number, **totals, "failures": len(strategy.failures)}, rows)
 
     def score(self, test: LabelledImages) -> tuple[float, float]:
         """Returns the accuracy and the loss on normalised images."""
@@ -123,3 +118,20 @@ class Simulation:
             kept=state["kept"],
             members=[ArrayRecord(member) for member in state["members"]],
         )
+
+
+def _row(strategy: MethodStrategy, exchange: Exchange) -> Mapping[str, Any]:
+    """Returns what one client cost in the round that was played last."""
+    client, task = strategy.asked[exchange.node], strategy.task
+    simulated = {"simulated_seconds": strategy.seconds(exchange)} if strategy.rules.link else {}
+    return {
+        "round": task.round,
+        "client": client,
+        "bytes_up": exchange.bytes_up,
+        "bytes_down": exchange.bytes_down,
+        "payload_bytes": exchange.payload_up + exchange.payload_down,
+        "seconds": exchange.seconds,
+        **simulated,
+        "images": len(task.world.clients[client][task.experience]),
+        "failure": strategy.failures.get(client),
+    }

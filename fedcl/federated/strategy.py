@@ -6,16 +6,18 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import final
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from distill.checks import fraction
 from distill.rng import derive
+from fedcl.federated.availability import ALWAYS, Availability, drawn
 from fedcl.federated.base import FederatedMethod, ServerTask, Upload
 from fedcl.federated.channel import ServerEnd
-from fedcl.wire import BadUploadError
+from fedcl.federated.grid import Exchange
+from fedcl.federated.link import Link
+from fedcl.wire import BadUploadError, Packet
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +29,19 @@ class RoundFailedError(RuntimeError):
 @final
 @dataclass(frozen=True)
 class Rules:
-    """Who takes part, and how many must complete.
+    """Who takes part, how long it takes them, and how many must complete.
 
     Attributes:
         participation: Share of the clients asked in a round, in (0, 1]; at least one.
         min_completion: Share of the asked clients whose upload must be accepted, in [0, 1].
+        availability: Who can be asked, and who drops out.
+        link: What a round costs in simulated seconds; None: time isn't simulated.
     """
 
     participation: float
     min_completion: float
+    availability: Availability = ALWAYS
+    link: Link | None = None
 
     def __post_init__(self) -> None:
         fraction("participation", self.participation)
@@ -60,6 +66,7 @@ class MethodStrategy(Strategy):
         end: The server's end of what is compressed.
         asked: Client by node, in the last round.
         failures: Reason by client, in the last round.
+        exchanges: Where the grid notes all messages; those to clients that drop out are added.
     """
 
     method: FederatedMethod
@@ -69,6 +76,7 @@ class MethodStrategy(Strategy):
     end: ServerEnd
     asked: dict[int, int] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    exchanges: list[Exchange] = field(default_factory=list)
 
     def summary(self) -> None:
         """Logs what is run."""
@@ -77,19 +85,13 @@ class MethodStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Returns a message to each client of the round, in the order of the clients."""
+        """Returns a message to each client of the round that is to get it, ordered by client."""
         del arrays, config  # the server's task holds both
         nodes = sorted(grid.get_node_ids())
         self.asked = {nodes[client]: client for client in self._chosen(server_round)}
+        self.failures = dict.fromkeys(self.asked.values(), "no reply")
         self.end.begin(self.method.broadcast(self.task), server_round)
-        return [
-            Message(
-                RecordDict({**self.end.sent(client), "config": self._config(client, server_round)}),
-                dst_node_id=node,
-                message_type=f"train.{self.action}",
-            )
-            for node, client in self.asked.items()
-        ]
+        return list(self._delivered(server_round))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -99,7 +101,6 @@ class MethodStrategy(Strategy):
         Raises:
             RoundFailedError: If fewer than ``min_completion`` of the asked clients pass.
         """
-        self.failures = dict.fromkeys(self.asked.values(), "no reply")
         uploads = self._accepted(replies)
         first = next(uploads, None)
         task = self.task
@@ -130,15 +131,36 @@ class MethodStrategy(Strategy):
         """Returns nothing, as no client is asked."""
         return None
 
-    def _chosen(self, server_round: int) -> list[int]:
-        clients = len(self.task.world.clients)
-        count = max(1, round(self.rules.participation * clients))
-        rng = derive(self.task.world.seed, "participants", server_round)
-        return sorted(torch.randperm(clients, generator=rng)[:count].tolist())
+    def seconds(self, exchange: Exchange) -> float | None:
+        """Returns a client's simulated seconds; None without a link, or without an answer."""
+        link, world, client = self.rules.link, self.task.world, self.asked[exchange.node]
+        if link is None:
+            return None
+        images = len(world.clients[client][self.task.experience])
+        return link.seconds(exchange, images, client in link.slow(len(world.clients), world.seed))
 
-    def _config(self, client: int, server_round: int) -> ConfigRecord:
-        return ConfigRecord(
-            {"client": client, "round": server_round, "experience": self.task.experience}
+    def _chosen(self, server_round: int) -> list[int]:
+        world = self.task.world
+        there = self.rules.availability.joined(len(world.clients), server_round, world.seed)
+        count = max(1, round(self.rules.participation * len(there)))
+        return drawn(there, count, derive(world.seed, "participants", server_round))
+
+    def _delivered(self, server_round: int) -> Iterator[Message]:
+        """Yields the messages but for those to clients that drop out, which are only counted."""
+        for node, client in self.asked.items():
+            message = self._message(node, client, server_round)
+            if self.rules.availability.drops(client, server_round, self.task.world.seed):
+                self.failures[client] = "dropped out"
+                self.exchanges.append(Exchange.unanswered(node, Packet(message)))
+            else:
+                yield message
+
+    def _message(self, node: int, client: int, server_round: int) -> Message:
+        config = {"client": client, "round": server_round, "experience": self.task.experience}
+        return Message(
+            RecordDict({**self.end.sent(client), "config": ConfigRecord({**config})}),
+            dst_node_id=node,
+            message_type=f"train.{self.action}",
         )
 
     def _accepted(self, replies: Iterable[Message]) -> Iterator[Upload]:
@@ -167,6 +189,7 @@ class MethodStrategy(Strategy):
             logger.warning("a reply from a node that was not asked is ignored")
             return None
         try:
+            self._check_time(reply)
             upload = _upload(reply, client)
             upload = replace(upload, records=self.end.received(upload.records))
             self.method.check(upload, self.task)
@@ -175,6 +198,12 @@ class MethodStrategy(Strategy):
             return None
         del self.failures[client]
         return upload
+
+    def _check_time(self, reply: Message) -> None:
+        if self.rules.link is not None:
+            node = reply.metadata.src_node_id
+            exchange = next(e for e in reversed(self.exchanges) if e.node == node)
+            self.rules.link.check(self.seconds(exchange))
 
 
 def _upload(reply: Message, client: int) -> Upload:

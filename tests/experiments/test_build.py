@@ -83,6 +83,16 @@ WRONG = {
     "federated federated=fedavg clients=2000": "clients must be <= 1437",
     "federated federated=fedavg partition.alpha=-1": "partition.alpha must be > 0, got -1",
     "federated federated=fedavg shift=noise shift.sigma=0": "shift.sigma must be > 0, got 0",
+    (
+        "federated federated=fedavg availability=unreliable availability.dropout=1"
+    ): "availability.dropout must be in [0, 1), got 1",
+    (
+        "federated federated=fedavg availability=unreliable availability.late=1"
+    ): "availability.late must leave a client for round 1, got 1 of 10 clients; lower it",
+    (
+        "federated-continual federated_continual=fedavg link=mobile link.deadline=0"
+    ): "link.deadline must be > 0, got 0",
+    "federated federated=fedavg link=nope": "mobile none",
     "federated federated=fedavg method=dm": "method must be left out with federated=fedavg",
     "continual continual=replay method=random buffer.images=3": "got 3 images (buffer.images=3)",
     "continual continual=replay method=random buffer.images=9 buffer.bytes=9": "exactly one of",

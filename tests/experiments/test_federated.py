@@ -205,3 +205,67 @@ def test_a_run_that_misses_its_target_fails_and_keeps_its_state(tmp_path):
 def test_a_target_outside_its_range_is_refused(target):
     with pytest.raises(CommandError, match="target must be"):
         plan("federated", [*TARGET, f"target={target}"])
+
+
+# -- who is there, and what time it takes -------------------------------------------------
+
+WORLD = {
+    "federated": ["federated=scaffold", "rounds=4", "availability.joins=2"],
+    "federated_continual": [
+        *("federated_continual=local_replay", "method=random", "buffer.images=20", "rounds=1"),
+        "stream.experiences=2",
+    ],
+}
+UNRELIABLE = [
+    *("availability=unreliable", "availability.dropout=0.3", "min_completion=0"),
+    *("link=mobile", "link.stragglers=0.2", "link.deadline=9", *TOY, "clients=5"),
+]
+
+
+def rows_in(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "clients.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", WORLD)
+def test_a_killed_run_goes_on_with_the_same_dropouts_and_times(kind, tmp_path):
+    words = [*WORLD[kind], *UNRELIABLE]
+    planned = plan(kind, [*words, f"output={tmp_path / 'killed'}"])
+    folder = RunFolder(tmp_path / "killed" / kind / planned.name / planned.config_hash)
+    folder.begin(planned.config)
+    steps = planned.scenario.prepare("cpu").steps(folder)
+    next(steps)
+    next(steps)
+    steps.close()
+    records = [record_of(kind, words, tmp_path / name) for name in ("whole", "killed")]
+    whole, killed = (
+        (r["metrics"], [{**row, "seconds": None} for row in r["history"]]) for r in records
+    )
+    assert killed == whole
+
+
+def test_a_record_adds_up_the_bytes_and_seconds_of_its_clients(tmp_path):
+    words = [*WORLD["federated"], *UNRELIABLE, f"output={tmp_path}"]
+    folder = run("federated", words, "test", bar=False)
+    record, rows = json.loads((folder / "record.json").read_text()), rows_in(folder)
+    metrics, history = record["metrics"], record["history"]
+    assert {row["failure"] is None for row in rows} == {True, False}
+    sent = [
+        sum(row["bytes_up"] + row["bytes_down"] for row in rows if row["client"] == client)
+        for client in range(5)
+    ]
+    assert metrics["bytes_per_client_max"] == max(sent)
+    assert metrics["bytes_per_client_mean"] == round(sum(sent) / 5)
+    assert metrics["failures"] == sum(row["failure"] is not None for row in rows)
+    assert metrics["simulated_seconds"] == sum(row["simulated_seconds"] for row in history)
+    (late,) = metrics["late_joiners"]
+    assert [row["round"] for row in rows if row["client"] == late] == [2, 3, 4]
+    assert len(metrics["stragglers"]) == 1
+
+
+def test_who_never_took_part_counts_in_the_mean_of_clients(tmp_path):
+    words = ["federated=fedavg", "rounds=1", "clients=2", "participation=0.5", *TOY[:2]]
+    metrics = record_of("federated", words, tmp_path)["metrics"]
+    total = metrics["bytes_up"] + metrics["bytes_down"]
+    assert metrics["bytes_per_client_max"] == total
+    assert metrics["bytes_per_client_mean"] == round(total / 2)
+    assert not {"simulated_seconds", "stragglers", "late_joiners"} & metrics.keys()

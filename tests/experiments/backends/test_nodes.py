@@ -23,7 +23,8 @@ WORDS = {
     ),
 }
 NODES = (2**62, 2**61)
-CHANGING = ("seconds", "bytes_up", "bytes_down")  # with the clock, and with random ids
+# With the clock, and with random ids.
+CHANGING = ("seconds", "bytes_up", "bytes_down", "bytes_per_client_mean", "bytes_per_client_max")
 
 
 def numbers(value):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.reporting.charts import Chart, Level, Trace, draw_chart
+from experiments.reporting.charts import Chart, Level, Trace, byte_tick, draw_chart, second_tick
 from experiments.reporting.plates import Panel
 from experiments.reporting.styles import Style
 
@@ -25,6 +25,14 @@ def test_axis_shows_no_accuracy_below_none_or_above_all():
     low, high = axes.get_ylim()
     assert -0.1 < low < 0
     assert 1 <= high < 1.01
+
+
+def test_logarithmic_axis_writes_numbers_with_their_unit():
+    for ticks, expected in [(byte_tick, "1 kB"), (second_tick, "1,000 s")]:
+        axes = draw_chart(Chart("x", "y", (trace([100, 9000]),), ticks=ticks)).axes[0]
+        assert axes.get_xscale() == "log"
+        assert axes.xaxis.get_major_formatter()(1000.0, None) == expected
+    assert draw_chart(Chart("x", "y", (trace([100, 9000]),))).axes[0].get_xscale() == "linear"
 
 
 def test_axis_shows_means_below_zero():

@@ -17,6 +17,18 @@ def test_one_shot_alone_has_no_chart_over_rounds(rounds, section):
     assert titles(both) == ["Accuracy over bytes sent", "Accuracy over rounds"]
 
 
+def test_time_is_drawn_where_any_run_simulated_it(rounds, section):
+    plain, timed = rounds("fedavg", [0.25, 0.5]), rounds("fedprox", [0.25, 0.5])
+    assert "Accuracy over simulated time" not in titles(section(plain))
+    for row in timed.record["history"]:
+        row["simulated_seconds"] = 2.0
+    assert titles(section(plain, timed)) == [
+        "Accuracy over bytes sent",
+        "Accuracy over rounds",
+        "Accuracy over simulated time",
+    ]
+
+
 def test_what_learns_all_at_once_has_no_matrix(run, section):
     row, matrix = [[0.5, 0.5]], [[1.0, 0.0], [0.5, 1.0]]
     joint = run("joint", "continual", metrics={"accuracy_matrix": row})

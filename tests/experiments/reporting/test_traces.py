@@ -5,7 +5,16 @@ import numpy as np
 from experiments.reporting.arms import group
 from experiments.reporting.charts import Trace
 from experiments.reporting.styles import Palette, Style
-from experiments.reporting.traces import apart, curve, over_rounds, over_stored, positions
+from experiments.reporting.traces import (
+    BYTES,
+    ROUNDS,
+    SECONDS,
+    apart,
+    curve,
+    over_rounds,
+    over_stored,
+    positions,
+)
 
 RED = Style("#ff0000", 0, 0)
 
@@ -18,7 +27,7 @@ def trace(x, label="a") -> Trace:
 def test_curve_is_the_mean_over_seeds_at_the_cumulative_bytes(rounds):
     accuracies = [[0.25, 0.5], [0.5, 0.75], [0.75, 1.0]]
     (arm,) = group([rounds("fedavg", a, seed=i) for i, a in enumerate(accuracies)])
-    line = curve(arm, RED, in_bytes=True)
+    line = curve(arm, RED, BYTES)
     np.testing.assert_allclose(line.x, [150, 300])
     np.testing.assert_allclose(line.mean, [0.5, 0.75])
     # Three values 0.25 apart: s = 0.25, half width = t(0.975, 2) * s / sqrt 3.
@@ -27,12 +36,42 @@ def test_curve_is_the_mean_over_seeds_at_the_cumulative_bytes(rounds):
 
 def test_curve_of_two_seeds_has_no_band(rounds):
     (arm,) = group([rounds("fedavg", [0.25, 0.5], seed=0), rounds("fedavg", [0.75, 1.0], seed=1)])
-    np.testing.assert_array_equal(curve(arm, RED, in_bytes=True).half, [0, 0])
+    np.testing.assert_array_equal(curve(arm, RED, BYTES).half, [0, 0])
+
+
+def timed(run, name, accuracies, seconds, **extra):
+    """A federated run whose rounds took those simulated seconds."""
+    history = [
+        {"round": i, "accuracy": accuracy, "bytes_up": 1, "bytes_down": 1, "simulated_seconds": s}
+        for i, (accuracy, s) in enumerate(zip(accuracies, seconds, strict=True), 1)
+    ]
+    metrics = {"accuracy": accuracies[-1], "simulated_seconds": sum(seconds)}
+    return run(name, "federated", metrics=metrics, history=history, **extra)
+
+
+def test_curve_over_seconds_is_at_the_mean_of_what_the_rounds_took(run):
+    # Ends of the rounds: 2 and 5 seconds, 4 and 9 seconds.
+    seeds = [timed(run, "fedavg", [0.25, 0.5], [2.0, 3.0], seed=0)]
+    seeds += [timed(run, "fedavg", [0.5, 0.75], [4.0, 5.0], seed=1)]
+    (arm,) = group(seeds)
+    line = curve(arm, RED, SECONDS)
+    np.testing.assert_array_equal(line.x, [3, 7])
+    np.testing.assert_array_equal(line.mean, [0.375, 0.625])
+
+
+def test_one_shot_stands_at_its_seconds_and_runs_without_time_nowhere(rounds, run, section):
+    found = section(
+        rounds("fedavg", [0.25, 0.5]),
+        rounds("one_shot-random", [0.25]),
+        timed(run, "one_shot-dm", [0.75], [8.0]),
+    )
+    (only,) = over_rounds(found, Palette.of(["dm"]), SECONDS).traces
+    assert (only.label, only.x.tolist(), only.mean.tolist()) == ("one_shot-dm", [8.0], [0.75])
 
 
 def test_curve_over_rounds_starts_at_the_recorded_round(rounds):
     (arm,) = group([rounds("fedavg", [0.25, 0.5, 0.75], first=0)])
-    np.testing.assert_array_equal(curve(arm, RED, in_bytes=False).x, [0, 1, 2])
+    np.testing.assert_array_equal(curve(arm, RED, ROUNDS).x, [0, 1, 2])
 
 
 def test_rounds_of_an_experience_share_its_length(run):
@@ -44,12 +83,12 @@ def test_rounds_of_an_experience_share_its_length(run):
 
 def test_seeds_of_unequal_length_are_cut_to_the_shortest(rounds):
     (arm,) = group([rounds("fedavg", [0.1, 0.2, 0.3]), rounds("fedavg", [0.3, 0.4], seed=1)])
-    assert len(curve(arm, RED, in_bytes=False).x) == 2
+    assert len(curve(arm, RED, ROUNDS).x) == 2
 
 
 def test_one_shot_arms_are_points_prolonged_by_a_level(rounds, section):
     found = section(rounds("fedavg", [0.25, 0.5]), rounds("one_shot-dm", [0.75]))
-    chart = over_rounds(found, Palette.of([]), in_bytes=True)
+    chart = over_rounds(found, Palette.of([]), BYTES)
     lines, points = [t for t in chart.traces if t.band], [t for t in chart.traces if not t.band]
     assert [t.label for t in lines] == ["fedavg"]
     assert [(t.label, t.x[0], t.mean[0]) for t in points] == [("one_shot-dm", 150.0, 0.75)]
