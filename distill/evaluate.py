@@ -106,8 +106,8 @@ class Evaluation:
 
     def _forward(
         self, network: Network, device: torch.device
-    ) -> Callable[[Tensor], tuple[Tensor, float]]:
-        def forward(images: Tensor) -> tuple[Tensor, float]:
+    ) -> Callable[[Tensor, Tensor], tuple[Tensor, float]]:
+        def forward(images: Tensor, _wanted: Tensor) -> tuple[Tensor, float]:
             with products(self.precision, device):
                 logits = network(images)
             return logits.to(images.dtype), 0.0
