@@ -70,7 +70,7 @@ class DOSFL(FederatedMethod):
     Attributes:
         method: Learns the steps, which it unrolls, in their order and without momentum.
         ipc: Images per class and client, >= 1; fewer where a client has fewer real ones.
-        largest: :math:`\alpha^k_t` that the server takes at most, > 0.
+        largest: :math:`\alpha^k_t` that a client sends and the server takes at most, > 0.
         rounds: One.
     """
 
@@ -99,7 +99,7 @@ class DOSFL(FederatedMethod):
         labels = small.data.targets
         if labels is None:
             raise RuntimeError("steps must have soft labels, which the method was checked for")
-        sizes = np.array(small.rates, np.float32)
+        sizes = np.array(small.rates, np.float32).clip(max=self.largest)
         steps = {"labels": pack_distributions(labels), "sizes": Array(sizes)}
         return {IMAGES: pack_images(small), STEPS: ArrayRecord(steps)}
 

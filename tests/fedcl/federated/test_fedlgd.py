@@ -179,6 +179,13 @@ def test_a_set_is_mended_from_where_it_was(method, world):
     assert not own_images(state).images.allclose(first)
 
 
+def test_anchors_are_mended_from_where_they_were(method, world):
+    still = replace(method, anchors=replace(ANCHORS, optimiser=SGD(1e-9, 0.0)))
+    anchors = [simulated(still, world, rounds)[0].task.memory for rounds in (1, 4)]
+    torch.testing.assert_close(anchors[0].data.images, anchors[1].data.images)
+    assert [small.origin for small in anchors] == ["noise", "noise"]
+
+
 def test_a_client_that_missed_the_distilling_makes_its_set_and_trains_without_anchors(
     method, world
 ):
