@@ -133,14 +133,14 @@ class Additions:
             drawn with replacement, as it has, so that the ratio is constant. None or empty:
             no replay.
         enough: Asked after every step; its yes ends the training.
-        forward: Takes the place of the network's own pass: returns the logits of a batch's
-            images and a further loss, added to the recipe's.
+        forward: Takes the place of the network's own pass: from a batch's images and what is
+            wanted of them, returns the logits and a further loss, added to the recipe's.
     """
 
     adjust_gradients: Callable[[nn.Module], None] | None = None
     replayed: LabelledImages | None = None
     enough: Callable[[], bool] | None = None
-    forward: Callable[[Tensor], tuple[Tensor, Tensor | float]] | None = None
+    forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | float]] | None = None
 
 
 def train(
@@ -165,7 +165,7 @@ def train(
     if len(data) == 0:
         raise ValueError("data must hold at least one image, got none")
     additions = additions or Additions()
-    forward = additions.forward or (lambda images: (network(images), 0.0))
+    forward = additions.forward or (lambda images, _answers: (network(images), 0.0))
     network.train()
     wanted = recipe.wanted(data)
     optimiser, loss = recipe.build_optimiser(network), 0.0
@@ -178,7 +178,7 @@ def train(
             images, answers = _batch((data.images, wanted), rows, additions.replayed, rng)
             images, answers = recipe.seen(images, answers, data.num_classes, rng)
             with products(recipe.precision, images.device):
-                logits, further_loss = forward(images)
+                logits, further_loss = forward(images, answers)
             batch_loss = recipe.loss_of(logits.to(images.dtype), answers) + further_loss
             optimiser.zero_grad(set_to_none=True)
             batch_loss.backward()  # type: ignore[no-untyped-call]

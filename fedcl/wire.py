@@ -152,6 +152,49 @@ def check_images(
         )
 
 
+def check_array(
+    record: ArrayRecord, name: str, dtype: str, shape: tuple[int, ...]
+) -> np.ndarray[Any, Any]:
+    """Returns an array that arrived, of finite numbers of the type and shape that are wanted.
+
+    Raises:
+        BadUploadError: Saying what came instead.
+    """
+    array = array_of(record, name)
+    if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
+        raise BadUploadError(
+            f"{name} must be finite {dtype} of shape {shape}, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
+def pack_distributions(rows: Tensor) -> Array:
+    """Returns distributions ``(N, num_classes)`` as they are sent, in half precision."""
+    return Array(rows.half().cpu().numpy())
+
+
+def unpack_distributions(array: Array) -> Tensor:
+    """Returns checked distributions, float32, whose rows sum to one again."""
+    rows = torch.from_numpy(array.numpy().astype(np.float32))
+    return rows / rows.sum(1, keepdim=True)
+
+
+def check_distributions(record: ArrayRecord, name: str, rows: int, num_classes: int) -> None:
+    """Refuses all but rows of numbers in [0, 1] whose sum is one, but for rounding.
+
+    Raises:
+        BadUploadError: Naming the rule that is broken.
+    """
+    array = check_array(record, name, "float16", (rows, num_classes))
+    sums = array.sum(1, dtype=np.float32)
+    if array.min() < 0 or abs(sums - 1).max() > 0.01:
+        raise BadUploadError(
+            f"{name} must be distributions, got numbers from {array.min():g} on and sums from "
+            f"{sums.min():g} to {sums.max():g}"
+        )
+
+
 def pack_memory(memory: Memory) -> ArrayRecord:
     """Returns what a memory keeps, as a client's state: images as stored, by class."""
     return ArrayRecord({str(c): Array(images.numpy()) for c, images in memory.kept.items()})

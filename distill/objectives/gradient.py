@@ -38,7 +38,7 @@ from torch import Tensor
 from distill.checks import one_of
 from distill.networks import Network
 from distill.objectives.matching import Statistic, check_same_classes
-from distill.pullback import IMAGES, gradient, pullback, weights_of
+from distill.pullback import IMAGES, Weights, gradient, pullback, weights_of
 from distill.real import ClassBatch
 
 EPSILON = 1e-6  # added to the product of norms; VICO-UoE/DatasetCondensation, utils.py
@@ -77,25 +77,38 @@ class GradientMatching(Statistic):
         """
         check_same_classes(real, synthetic)
         weights = weights_of(network)
-        matched = [name for name, w in weights.items() if w.ndim >= LAYERS[self.layers]]
-        if not matched:
-            raise ValueError(
-                "layers must be all for a network without convolutions, got convolutions"
-            )
+        matched = self.matched(weights)
         loss, pulled = 0.0, torch.zeros_like(synthetic.images)
         for group in range(real.classes):
             ours, theirs = synthetic.of_group(group), real.of_group(group)
             target = gradient(network, weights, theirs, matched)
             slopes = gradient(network, weights, ours, matched)
-            distance, direction = self._distance(slopes, target)
+            distance, direction = self.compared(slopes, target)
             loss += distance
             chosen = synthetic.groups == group
             pulled[chosen] = pullback(network, weights, ours, direction, IMAGES).images
         return loss, pulled
 
-    def _distance(
-        self, slopes: Mapping[str, Tensor], target: Mapping[str, Tensor]
-    ) -> tuple[float, dict[str, Tensor]]:
+    def matched(self, weights: Weights) -> list[str]:
+        """Returns the names of the weights whose gradients count.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        names = [name for name, w in weights.items() if w.ndim >= LAYERS[self.layers]]
+        if not names:
+            raise ValueError(
+                "layers must be all for a network without convolutions, got convolutions"
+            )
+        return names
+
+    def compared(self, slopes: Weights, target: Weights) -> tuple[float, dict[str, Tensor]]:
+        r"""Returns :math:`D` and its derivative by ``slopes``, by name.
+
+        Args:
+            slopes: :math:`g^s` of the weights that count.
+            target: :math:`g^r`, of others too.
+        """
         leaves = {name: slope.detach().requires_grad_() for name, slope in slopes.items()}
         measure = DISTANCES[self.distance]
         distance = torch.stack([measure(leaf, target[name]) for name, leaf in leaves.items()]).sum()

@@ -21,7 +21,8 @@ batch, where back-propagation through the whole training keeps the graphs of all
 
 With a window of :math:`M` steps the training ends at a drawn :math:`N`, uniform in
 :math:`M, \dots, T`, and the recursion stops after the last :math:`M` steps (RaT-BPTT): the set
-learns to serve late in training too, at the cost of a short one.
+learns to serve late in training too, at the cost of a short one. Of the steps a share can be left
+out, drawn anew each time (DOSFL's random masking), so that none relies on all others.
 
 References:
     | Dataset Distillation (Wang et al., 2018), https://arxiv.org/abs/1811.10959
@@ -32,6 +33,8 @@ References:
     | TESLA does, which treats the weights of earlier steps as constants
     | Embarrassingly Simple Dataset Distillation (Feng, Vedantam and Kempe, ICLR 2024),
     | https://arxiv.org/abs/2311.07025: ``window``
+    | Distilled One-Shot Federated Learning (Zhou, Pu, Ma, Li and Wu, 2020),
+    | https://arxiv.org/abs/2009.07999: ``dropped``
 
 Differences from the papers: TESLA is meant without momentum; its released code also loses a
 factor of two, which is right here. RTP applies one drawn transform in all steps; here every
@@ -40,6 +43,7 @@ step draws its own.
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -100,6 +104,7 @@ class Unrolled(Objective):
         chunk: Images whose graph is alive at once; None: all of an inner step.
         window: M, steps differentiated through, in 1..T, of a training whose length is drawn;
             None: all T of them.
+        dropped: Share of the steps that are left out, drawn each time, in [0, 1).
     """
 
     terminal: Terminal
@@ -112,11 +117,13 @@ class Unrolled(Objective):
     exact: bool
     chunk: int | None
     window: int | None
+    dropped: float = 0.0
 
     def __post_init__(self) -> None:
         whole("objective.inner_steps", self.inner_steps, 1)
         positive("objective.step_size", self.step_size)
         below_one("objective.momentum", self.momentum)
+        below_one("objective.dropped", self.dropped)
         for name in ("batch", "chunk", "window"):
             if getattr(self, name) is not None:
                 whole(f"objective.{name}", getattr(self, name), 1)
@@ -165,7 +172,7 @@ class _Unrolling(Pulling):
         rng = derive(self.real.seed, "step", index)
         network, weights = self.ending.start(index)
         taken = deque[_Taken](maxlen=self.objective.window)
-        for inner in range(self._length(rng)):
+        for inner in self._kept(self._length(rng), rng):
             taken.append(self._inner_step(small, network, weights, (inner, taken, rng)))
             weights = _moved(weights, taken[-1].moment, -self._rate(small, inner))
         loss, slope = self.ending.end(index, weights)
@@ -177,6 +184,12 @@ class _Unrolling(Pulling):
         if window is None:
             return most
         return int(torch.randint(window, most + 1, (1,), generator=rng).item())
+
+    def _kept(self, length: int, rng: torch.Generator) -> Sequence[int]:
+        dropped = int(self.objective.dropped * length)
+        if not dropped:
+            return range(length)
+        return torch.randperm(length, generator=rng)[dropped:].sort().values.tolist()
 
     def _inner_step(
         self,
@@ -205,8 +218,7 @@ class _Unrolling(Pulling):
         batch = self.objective.batch
         if batch is None or not self.objective.ordered:
             return torch.cat(small.draw(batch, rng))
-        places = torch.arange(inner * batch, (inner + 1) * batch)
-        return torch.cat([rows[places % len(rows)] for rows in small.by_class])
+        return in_order(small.by_class, inner, batch)
 
     def _reverse(
         self, small: Learned, network: Network, taken: deque[_Taken], slope: Weights
@@ -227,6 +239,18 @@ class _Unrolling(Pulling):
 
     def state(self) -> State:
         return self.ending.state()
+
+
+def in_order(by_class: Sequence[Tensor], step: int, batch: int) -> Tensor:
+    """Returns the rows of an ordered step, ``batch`` of each class, from the first on again.
+
+    Args:
+        by_class: The rows of each class, in their order.
+        step: The number of the step.
+        batch: Rows of each class a step.
+    """
+    places = torch.arange(step * batch, (step + 1) * batch)
+    return torch.cat([rows[places % len(rows)] for rows in by_class])
 
 
 def _moved(weights: Weights, by: Weights, factor: float) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ class Moon(FederatedMethod):
         additions = Additions()
         if isinstance(last, ArrayRecord):
             networks = _Networks(network, task.network(), task.world.network_with(last))
-            additions = Additions(forward=lambda images: self._forward(networks, images))
+            additions = Additions(forward=lambda images, _: self._forward(networks, images))
         train(network, task.data, self.local, task.rng, additions)
         task.state[PREVIOUS] = pack_weights(network)
         return {MODEL: pack_weights(network)}

@@ -13,8 +13,8 @@ References:
     | Environments (FedD3; Song et al., IJCNN 2023), https://arxiv.org/abs/2208.11311
 
 Differences from the papers: the small sets are images with hard labels, usable with any
-network, where DOSFL distils a sequence of steps for one initial network and FedD3 uses
-kernel inducing points; here either would be one more ``method=``.
+network. DOSFL distils a sequence of steps for one initial network (dosfl.py), and FedD3 uses
+kernel inducing points, which are one more ``method=``.
 """
 
 from collections.abc import Iterable

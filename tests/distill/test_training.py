@@ -459,3 +459,17 @@ def test_training_in_bfloat16_stays_near_that_in_float32(rng):
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="unknown precision 'half'; known: bfloat16, float32"):
         replace(PLAIN, precision="half")
+
+
+def test_a_further_loss_is_added_and_knows_what_is_wanted_of_the_images(rng):
+    # Both logits are 0: the slope is (.5 - 1) 2 = -1 and 1, and that of the further loss, the
+    # weight of the image's class times 3, is 3 for class 0.
+    network = Linear(torch.zeros(2, 1))
+
+    def forward(images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        return network(images), 3 * network.weight[classes].sum()
+
+    further = Additions(forward=forward)
+    loss = train(network, data_of(torch.tensor([[2.0]]), [0]), PLAIN, rng, further)
+    torch.testing.assert_close(network.weight.data, torch.tensor([[-0.2], [-0.1]]))
+    assert loss == pytest.approx(math.log(2))

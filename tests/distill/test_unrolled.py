@@ -103,7 +103,9 @@ def trained(small: Learned, terminal: Distance, how: Unrolled, rng) -> Mapping[s
     moment, steps = None, how.inner_steps
     if how.window is not None:
         steps = int(torch.randint(how.window, steps + 1, (1,), generator=rng))
-    for inner in range(steps):
+    left_out = int(how.dropped * steps)
+    kept = torch.randperm(steps, generator=rng)[left_out:].tolist() if left_out else range(steps)
+    for inner in sorted(kept):
         if how.window is not None and inner == steps - how.window and moment is not None:
             weights, moment = (
                 {k: w.detach().requires_grad_() for k, w in held.items()}
@@ -143,6 +145,23 @@ def test_the_gradient_is_that_of_the_whole_graph(
     for (name, value), wanted in zip(small.parameters.items(), expected, strict=True):
         torch.testing.assert_close(value.grad, wanted, rtol=1e-9, atol=1e-12, msg=name)
         assert wanted.abs().max() > 1e-6
+
+
+def test_of_six_steps_a_third_is_left_out_and_gets_no_gradient(real, terminal, rng):
+    small = small_set(rng, SoftLabels(0.8), [0.3, 0.2, 0.1, 0.15, 0.25, 0.05])
+    how = unrolled(terminal, inner_steps=6, momentum=0.9, batch=1, dropped=0.4, augmentation=DSA)
+    how.begin(real, {}).step(7, small)
+    end = trained(small, terminal, how, derive(0, "step", 7))
+    expected = torch.autograd.grad(half_length(end), list(small.parameters.values()))
+    for (name, value), wanted in zip(small.parameters.items(), expected, strict=True):
+        torch.testing.assert_close(value.grad, wanted, rtol=1e-9, atol=1e-12, msg=name)
+    assert (small.others[RATES].grad != 0).sum() == 4
+
+
+def test_the_steps_left_out_are_drawn_each_time(real, terminal):
+    pulling = unrolled(terminal, dropped=0.5).begin(real, {})
+    kept = {tuple(pulling._kept(4, derive(0, "step", index))) for index in range(60)}
+    assert kept == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -252,6 +271,11 @@ def test_real_loss_starts_anew_each_step_and_again_the_same(real):
     first, second, again = (weights_of(ending.start(k)[0]) for k in (0, 1, 0))
     assert not first["classifier.weight"].equal(second["classifier.weight"])
     assert first["classifier.weight"].equal(again["classifier.weight"])
+
+
+def test_leaving_all_steps_out_is_refused(terminal):
+    with pytest.raises(ValueError, match=r"objective\.dropped must be in \[0, 1\), got 1"):
+        unrolled(terminal, dropped=1)
 
 
 def test_momentum_is_refused_with_the_approximation(terminal):

@@ -142,6 +142,9 @@ METHODS: dict[str, list[str]] = {
     "feddm": ["ipc=2"],
     "dynafed": ["ipc=2"],
     "fedd3": ["ipc=2"],
+    "dosfl": ["ipc=2", "objective.inner_steps=2", "method.rate_count=2"],
+    "fedaf": ["ipc=2"],
+    "fedlgd": ["ipc=2", "federated.anchors.iterations=2"],
 }
 
 
