@@ -19,6 +19,8 @@ GROUPS = {
         "training",
         "personalise",
         "compression",
+        "attack",
+        "defence",
         "backend",
     ),
     "continual": ("dataset", "continual", "method", "network", "stream", "training"),

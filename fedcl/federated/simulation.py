@@ -30,7 +30,8 @@ class RoundReport:
     Attributes:
         totals: ``round``, ``bytes_up``, ``bytes_down``, ``payload_bytes``, ``seconds``,
             ``failures``; bytes of all clients, in serialised messages.
-        clients: The same for each client that was asked, with ``failure``, a reason or None.
+        clients: The same for each client that was asked, with ``failure`` and ``rejected``, each
+            a reason or None.
     """
 
     totals: Mapping[str, Any]
@@ -70,7 +71,7 @@ class Simulation:
             RoundFailedError: If too few clients complete.
         """
         strategy = self.strategies[action]
-        strategy.task = replace(self.task, round=number, experience=experience)
+        strategy.task = replace(self.task, round=number, experience=experience, rejected={})
         first = len(self.grid.exchanges)
         for _ in run_rounds(self.grid, strategy, self.task.weights, range(number, number + 1)):
             self.task = strategy.task
@@ -84,6 +85,7 @@ class Simulation:
                 "seconds": exchange.seconds,
                 "images": len(self.task.world.clients[client][experience]),
                 "failure": strategy.failures.get(client),
+                "rejected": self.task.rejected.get(client),
             }
             for exchange in self.grid.exchanges[first:]
             for client in [strategy.asked[exchange.node]]
