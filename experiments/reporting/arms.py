@@ -34,6 +34,9 @@ _PROTOCOL = (
     "partition._target_",
     "partition.alpha",
     "shift._target_",
+    "attack._target_",
+    "attack.clients",
+    "defence._target_",
     "stream.experiences",
 )
 _TAGS = {
@@ -44,6 +47,7 @@ _TAGS = {
     "buffer.allocation": "{}",
     "buffer.store": "{}",
     "clients": "{} clients",
+    "attack.clients": "{} attackers",
     "partition.alpha": "\N{GREEK SMALL LETTER ALPHA} {}",
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",

@@ -55,7 +55,7 @@ class LeaveOneOut(Defence):
         harms = [loss - self._loss(evidence, [j for j in clients if j != k]) for k in clients]
         scores = standing_out(torch.tensor(harms)).tolist()
         return {
-            k: f"without it the loss is {harm:.3f} lower, {deviations:.1f} deviations off the others'"
+            k: f"the loss is {harm:.3f} lower without it, {deviations:.1f} deviations off the rest"
             for k, harm, deviations in zip(clients, harms, scores, strict=True)
             if harm > 0 and deviations > self.threshold
         }
