@@ -47,7 +47,9 @@ _TAGS = {
     "buffer.allocation": "{}",
     "buffer.store": "{}",
     "clients": "{} clients",
-    "attack.clients": "{} attackers",
+    "attack._target_": "{}",  # before other settings of an attack, where these tell as much
+    "attack.clients": "{} attacking",
+    "defence._target_": "{}",
     "partition.alpha": "\N{GREEK SMALL LETTER ALPHA} {}",
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",
