@@ -21,6 +21,8 @@ GROUPS = {
         "compression",
         "availability",
         "link",
+        "attack",
+        "defence",
         "backend",
     ),
     "continual": ("dataset", "continual", "method", "network", "stream", "training"),

@@ -6,7 +6,9 @@ a count a class says what a label an image would, in fewer bytes.
 """
 
 from collections.abc import Mapping
+from tokenize import TokenError
 from typing import Any, final
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,6 +24,11 @@ from distill.images import LabelledImages, Normalisation
 from distill.synthetic import SyntheticSet
 from fedcl.memory import Memory
 
+# What numpy raises on bytes that are no array, or that claim one which no memory holds.
+UNREADABLE = (
+    *(ValueError, TypeError, OSError, EOFError, TokenError, BadZipFile),
+    *(MemoryError, OverflowError),
+)
 Frozen = tuple[str, Mapping[str, bytes]]  # object id, and every nested object by its id
 
 
@@ -51,9 +58,16 @@ class Packet:
 
 
 def payload_bytes(content: RecordDict) -> int:
-    """Returns the bytes of array data in a message, without any header."""
-    arrays = [array for record in content.array_records.values() for array in record.values()]
-    return sum(array.numpy().nbytes for array in arrays)
+    """Returns the bytes of array data in a message, without any header that can be read."""
+    records = content.array_records.values()
+    return sum(_nbytes(record, name) for record in records for name in record)
+
+
+def _nbytes(record: ArrayRecord, name: str) -> int:
+    try:
+        return array_of(record, name).nbytes
+    except BadUploadError:
+        return len(record[name].data)
 
 
 def freeze(record: RecordDict) -> Frozen:
@@ -213,6 +227,9 @@ def array_of(record: ArrayRecord, name: str) -> np.ndarray[Any, Any]:
         BadUploadError: If its bytes are no array.
     """
     try:
-        return record[name].numpy()
-    except (ValueError, TypeError, OSError) as error:
+        array = record[name].numpy()
+    except UNREADABLE as error:
         raise BadUploadError(f"{name} must be a numeric array, got bytes that aren't") from error
+    if not isinstance(array, np.ndarray):  # numpy takes an archive of arrays, too
+        raise BadUploadError(f"{name} must be a numeric array, got {type(array).__name__}")
+    return array

@@ -37,6 +37,9 @@ _PROTOCOL = (
     "partition._target_",
     "partition.alpha",
     "shift._target_",
+    "attack._target_",
+    "attack.clients",
+    "defence._target_",
     "stream.experiences",
 )
 _TAGS = {
@@ -47,6 +50,9 @@ _TAGS = {
     "buffer.allocation": "{}",
     "buffer.store": "{}",
     "clients": "{} clients",
+    "attack._target_": "{}",  # before other settings of an attack, where these tell as much
+    "attack.clients": "{} attacking",
+    "defence._target_": "{}",
     "partition.alpha": "\N{GREEK SMALL LETTER ALPHA} {}",
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",

@@ -13,10 +13,11 @@ from experiments.reporting.sections import Section, sections, slug
 from experiments.reporting.styles import Palette
 from experiments.reporting.summaries import across, summary, transfer
 from experiments.reporting.tables import Table
+from experiments.reporting.trust import trust
 
 _TABLES: Mapping[str, Sequence[Callable[[Section], Table | None]]] = {
     "distillation": (summary, across),
-    "federated": (summary, accuracy_within, bytes_to_reach),
+    "federated": (summary, trust, accuracy_within, bytes_to_reach),
     "continual": (summary, paired_with_random),
     "federated_continual": (summary, transfer, paired_with_random),
 }

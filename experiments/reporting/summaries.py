@@ -7,6 +7,7 @@ from experiments.reporting.arms import FEW_SEEDS, Arm, paired
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section
 from experiments.reporting.tables import Cell, Column, Table
+from experiments.reporting.trust import METRICS
 from fedcl.statistics import Interval
 
 _ARM = (Column("arm", "Arm"), Column("seeds", "Seeds", "count"))
@@ -60,6 +61,7 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
         Column("worst_personalised_accuracy", "Worst personalised", "percent", "higher"),
         *_SENT,
         Column("raw_ratio", "Sent / raw images", "ratio"),
+        Column("origin", "Origin"),
         Column("rounds", "Rounds", "count"),
         _FAILURES,
         _SIMULATED,
@@ -79,7 +81,7 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
 ACROSS = "across."  # before a network's name
 # Parts of the metrics above, and what a figure reads.
 _READ_ELSEWHERE = {"accuracy_matrix", "class_counts", "data_bytes", "heterogeneity", "raw_bytes"}
-_READ_ELSEWHERE |= {"client_accuracies", "personalised_accuracies"}
+_READ_ELSEWHERE |= {"client_accuracies", "personalised_accuracies"} | METRICS
 
 
 def summary(section: Section) -> Table:

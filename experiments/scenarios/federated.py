@@ -13,6 +13,7 @@ from experiments.backends.base import Backend, Federation
 from experiments.networks import check_networks
 from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
 from experiments.scenarios.distillation import shown_beside
+from fedcl.attacks.base import Attack
 from fedcl.client_accuracy import (
     client_counts,
     global_accuracies,
@@ -20,6 +21,7 @@ from fedcl.client_accuracy import (
     personalised_accuracies,
 )
 from fedcl.datasets import Dataset, DatasetSource
+from fedcl.defences.base import Defence
 from fedcl.federated.availability import Availability
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
@@ -30,6 +32,7 @@ from fedcl.federated.strategy import Rules
 from fedcl.heterogeneity import heterogeneity
 from fedcl.partition import Partition
 from fedcl.shift import Shift, Views
+from fedcl.trust import Trust
 
 ACTION = "update"
 
@@ -58,6 +61,8 @@ class Federated(Scenario):
         link: What a round costs in simulated seconds; None: time isn't simulated.
         min_completion: Share of the asked that must complete, in [0, 1].
         target: Accuracy at which the rounds end, in (0, 1]; None: all rounds are played.
+        attack: What malicious clients do; None: all are honest.
+        defence: Which small sets the server sets aside; None: none of the right form.
         seed: Names every random stream.
         backend: Where the clients work.
     """
@@ -75,6 +80,8 @@ class Federated(Scenario):
     link: Link | None
     min_completion: float
     target: float | None
+    attack: Attack | None
+    defence: Defence | None
     seed: int
     backend: Backend
 
@@ -82,6 +89,7 @@ class Federated(Scenario):
         whole("clients", self.clients, 1)
         self.rules.availability.check(self.clients)
         self.compression.check(self.federated.vectors)
+        self.trust.check(self.federated)
         if self.target is not None:
             fraction("target", self.target)
             positive("target", self.target)
@@ -90,6 +98,11 @@ class Federated(Scenario):
     def rules(self) -> Rules:
         """Who takes part, how long it takes them, and how many must complete."""
         return Rules(self.participation, self.min_completion, self.availability, self.link)
+
+    @property
+    def trust(self) -> Trust:
+        """The attack and the defence."""
+        return Trust(self.attack, self.defence)
 
     def prepare(self, device: str) -> "FederatedRun":  # noqa: ARG002
         """Loads the data, checks that every network takes it, and divides it."""
@@ -107,6 +120,7 @@ class Federated(Scenario):
             num_classes=train.num_classes,
             seed=self.seed,
         )
+        self.trust.check_world(world, data.validation)
         return FederatedRun(self, data, world, views)
 
 
@@ -128,7 +142,8 @@ class FederatedRun(Federation):
 
     def methods(self) -> Mapping[str, FederatedMethod]:
         """Returns the one method."""
-        return {ACTION: self.scenario.federated}
+        validation = self.data.normalised(self.data.validation)
+        return {ACTION: self.scenario.trust.around(self.scenario.federated, validation)}
 
     @property
     def channel(self) -> Channel:
@@ -144,7 +159,7 @@ class FederatedRun(Federation):
         scenario = self.scenario
         simulation = Simulation(self.methods(), self.world, scenario.rules, self.channel, self.grid)
         history, rows = resumed(simulation, folder)
-        test = self.data.normalised(self.data.test)
+        test, trust = self.data.normalised(self.data.test), scenario.trust
         for number in range(len(history) + 1, scenario.federated.rounds + 1):
             if self._reached(history):
                 break
@@ -162,6 +177,8 @@ class FederatedRun(Federation):
                 **stragglers_and_joiners(scenario.rules, self.world),
                 **spread(self.world, self.data),
                 **client_metrics(global_accuracies(simulation.task, test, self.views)),
+                **origin_of(simulation.task),
+                **trust.metrics(simulation.task, test, rows),
                 **(yield from self._personalised(simulation.task, test)),
             },
             history=history,
@@ -217,6 +234,11 @@ def spread(world: World, data: Dataset) -> dict[str, Any]:
         "heterogeneity": heterogeneity(counts),
         "raw_bytes": images.numel() * images.element_size(),
     }
+
+
+def origin_of(task: ServerTask) -> dict[str, str]:
+    """Returns whether the server's small set started from real images, where it has one."""
+    return {} if task.memory is None else {"origin": task.memory.origin}
 
 
 def resumed(

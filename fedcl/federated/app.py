@@ -42,7 +42,7 @@ def _local_half(
         )
         rng = derive(world.seed, "compression", "client", task.client, "round", task.round)
         records = end.sent(method.local_update(task), task.received, rng)
-        metrics = MetricRecord({"num-examples": len(task.data)})
+        metrics = MetricRecord({"num-examples": len(task.data), **task.notes})
         return Message(RecordDict({**records, "metrics": metrics}), reply_to=message)
 
     return update

@@ -19,6 +19,7 @@ from fedcl.wire import BadUploadError, unpack_weights
 
 Records = Mapping[str, ArrayRecord]  # what one message carries, by the names below and others
 MODEL, IMAGES, MEMORY = "arrays", "images", "memory"  # the first is Flower's own
+FROM_REAL = "from-real"  # in an upload's metrics: 1 if its images started from real ones, else 0
 
 
 @final
@@ -66,6 +67,7 @@ class LocalTask:
         experience: Index of the stream's experience; 0 where there is no stream.
         received: Arrays that came with the message.
         state: What this client keeps between rounds; it may change it.
+        notes: What it says of its upload besides, by name; it may add to it.
     """
 
     world: World
@@ -74,6 +76,7 @@ class LocalTask:
     experience: int
     received: Records
     state: RecordDict
+    notes: dict[str, int] = field(default_factory=dict)
 
     @property
     def data(self) -> LabelledImages:
@@ -103,6 +106,7 @@ class ServerTask:
         memory: Small sets that clients uploaded, or None.
         kept: What the method keeps from round to round, its own affair; empty at first.
         members: Networks whose mean answer is the federation's; empty: the global network's.
+        rejected: Why an upload of this round was set aside by a defence, by client.
     """
 
     world: World
@@ -112,6 +116,7 @@ class ServerTask:
     memory: SyntheticSet | None
     kept: State = field(default_factory=dict)
     members: Sequence[ArrayRecord] = ()
+    rejected: Mapping[int, str] = field(default_factory=dict)
 
     def model(self) -> nn.Module:
         """Returns what answers for the federation: the global network, or the members."""
@@ -143,11 +148,14 @@ class Upload:
         client: Its number.
         examples: Images it says it used, >= 1.
         records: Weights, a small set, or whatever the method's clients send.
+        from_real: Whether its images started from real ones, as far as it says; nothing is
+            decided by it.
     """
 
     client: int
     examples: int
     records: Records
+    from_real: bool = True
 
     @property
     def arrays(self) -> ArrayRecord:
@@ -171,12 +179,16 @@ class FederatedMethod(ABC):
 
     Attributes:
         rounds: Rounds of the method, >= 1.
-        vectors: Names of the records that hold weights or their kind, in either direction; they
-            can be compressed.
+        small_sets: Whether clients upload small sets, as the record ``images``.
     """
 
     rounds: int
-    vectors: ClassVar[tuple[str, ...]]
+    small_sets: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def vectors(self) -> tuple[str, ...]:
+        """The records that hold weights or their kind, either way; they can be compressed."""
 
     @abstractmethod
     def broadcast(self, server: ServerTask) -> Records:

@@ -58,6 +58,7 @@ class FedDM(FederatedMethod):
     server: Recipe
     radius: float | None
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    small_sets: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -47,6 +47,7 @@ class OneShot(FederatedMethod):
     server: Recipe
     rounds: int = field(default=1, init=False)
     vectors: ClassVar[tuple[str, ...]] = ()
+    small_sets: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)

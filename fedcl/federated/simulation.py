@@ -34,8 +34,8 @@ class RoundReport:
         totals: ``round``, ``bytes_up``, ``bytes_down``, ``payload_bytes``, ``seconds``,
             ``failures``; bytes of all clients, in serialised messages. With a link model,
             ``simulated_seconds`` until the round's end.
-        clients: The same for each client that was asked, with ``failure``, a reason or None;
-            ``simulated_seconds`` until its answer, None where none came.
+        clients: The same for each client that was asked, with ``failure`` and ``rejected``, each
+            a reason or None; ``simulated_seconds`` until its answer, None where none came.
     """
 
     totals: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Simulation:
             RoundFailedError: If too few clients complete.
         """
         strategy = self.strategies[action]
-        strategy.task = replace(self.task, round=number, experience=experience)
+        strategy.task = replace(self.task, round=number, experience=experience, rejected={})
         strategy.exchanges, first = self.grid.exchanges, len(self.grid.exchanges)
         for _ in run_rounds(self.grid, strategy, self.task.weights, range(number, number + 1)):
             self.task = strategy.task
@@ -134,4 +134,5 @@ def _row(strategy: MethodStrategy, exchange: Exchange) -> Mapping[str, Any]:
         **simulated,
         "images": len(task.world.clients[client][task.experience]),
         "failure": strategy.failures.get(client),
+        "rejected": task.rejected.get(client),
     }

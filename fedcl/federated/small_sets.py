@@ -8,15 +8,15 @@ from distill.condenser import Condenser, Task, condense, even_counts
 from distill.images import LabelledImages
 from distill.pullback import Weights
 from distill.rng import derive
-from distill.synthetic import SyntheticSet
-from fedcl.federated.base import IMAGES, LocalTask, Records, Upload, World
+from distill.synthetic import Origin, SyntheticSet
+from fedcl.federated.base import FROM_REAL, IMAGES, LocalTask, Records, Upload, World
 from fedcl.wire import check_images, pack_images, unpack_images
 
 
 def made(
     method: Condenser, task: LocalTask, ipc: int, seed: int, given: Weights | None = None
 ) -> Records:
-    """Returns a client's small set as it is sent.
+    """Returns a client's small set as it is sent, and notes whether it started from real images.
 
     Args:
         method: Makes it.
@@ -28,7 +28,9 @@ def made(
     counts = even_counts(task.data, ipc)
     networks = [] if given is None else [given]
     wanted = Task(task.data, counts, task.world.normalisation, seed, networks)
-    return {IMAGES: pack_images(condense(method, wanted))}
+    small = condense(method, wanted)
+    task.notes[FROM_REAL] = int(small.origin == "real")
+    return {IMAGES: pack_images(small)}
 
 
 def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] = ()) -> Task:
@@ -58,6 +60,10 @@ def check_small_set(upload: Upload, world: World, ipc: int) -> None:
 
 
 def union(uploads: Iterable[Upload], world: World) -> SyntheticSet:
-    """Returns the union of checked sets, ordered by client."""
-    parts = [unpack_images(upload.records[IMAGES], world.normalisation) for upload in uploads]
-    return SyntheticSet(LabelledImages.union(parts), world.normalisation, "real")
+    """Returns the union of checked sets, ordered by client; real if any client says so of its."""
+    parts = list[LabelledImages]()
+    origin: Origin = "noise"
+    for upload in uploads:
+        parts.append(unpack_images(upload.records[IMAGES], world.normalisation))
+        origin = "real" if upload.from_real else origin
+    return SyntheticSet(LabelledImages.union(parts), world.normalisation, origin)

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from distill.checks import fraction
 from distill.rng import derive
 from fedcl.federated.availability import ALWAYS, Availability, drawn
-from fedcl.federated.base import FederatedMethod, ServerTask, Upload
+from fedcl.federated.base import FROM_REAL, FederatedMethod, ServerTask, Upload
 from fedcl.federated.channel import ServerEnd
 from fedcl.federated.grid import Exchange
 from fedcl.federated.link import Link
@@ -217,4 +217,5 @@ def _upload(reply: Message, client: int) -> Upload:
     examples = metrics.get("num-examples")
     if not isinstance(examples, int) or examples < 1:
         raise BadUploadError(f"num-examples must be a whole number >= 1, got {examples!r}")
-    return Upload(client, examples, dict(reply.content.array_records))
+    from_real = metrics.get(FROM_REAL) != 0
+    return Upload(client, examples, dict(reply.content.array_records), from_real)

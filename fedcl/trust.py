@@ -1,0 +1,170 @@
+"""Who is to be trusted: clients that attack any method, and a server that filters small sets."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from distill.images import LabelledImages
+from distill.training import score
+from fedcl.attacks.base import Attack, malicious
+from fedcl.client_accuracy import client_counts
+from fedcl.defences.base import Defence, Evidence
+from fedcl.federated.base import (
+    IMAGES,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Upload,
+    World,
+)
+from fedcl.federated.strategy import RoundFailedError
+from fedcl.wire import unpack_images
+
+RARE = 2  # clients, at most, that hold a class that is called rare
+
+
+@final
+@dataclass(frozen=True)
+class Trust:
+    """An attack and a defence, either of which may be lacking.
+
+    Attributes:
+        attack: What malicious clients do.
+        defence: What the server sets aside.
+    """
+
+    attack: Attack | None
+    defence: Defence | None
+
+    def check(self, method: FederatedMethod) -> None:
+        """Refuses what a method without small sets can't have.
+
+        Raises:
+            ValueError: If there is something.
+        """
+        if method.small_sets:
+            return
+        if self.defence is not None:
+            raise ValueError(
+                "defence must be none for a method that uploads no small sets; take "
+                "federated=one_shot or feddm"
+            )
+        if self.attack is not None and self.attack.small_sets:
+            raise ValueError(
+                "attack must work on a client's data for a method that uploads no small sets; take "
+                "attack=label_flip, poisoning or malformed"
+            )
+
+    def check_world(self, world: World, validation: LabelledImages) -> None:
+        """Refuses more attackers than clients, unknown classes, and a lack of validation images.
+
+        Raises:
+            ValueError: If there is something to refuse.
+        """
+        if self.attack is not None:
+            if self.attack.clients > len(world.clients):
+                raise ValueError(
+                    f"attack.clients must be <= {len(world.clients)}, the number of clients, "
+                    f"got {self.attack.clients}"
+                )
+            self.attack.wanted(world.clients[0][0], world.normalisation)
+        if self.defence is not None and self.defence.needs_validation and not len(validation):
+            raise ValueError(
+                "dataset.validation must be > 0 for this defence, which scores on the server's "
+                "own images, got 0"
+            )
+
+    def around(self, method: FederatedMethod, validation: LabelledImages) -> FederatedMethod:
+        """Returns the method with the attack on its clients and the defence at its server.
+
+        Args:
+            method: Both halves, honest and trusting.
+            validation: The server's own normalised images; none: empty.
+        """
+        if self.attack is None and self.defence is None:
+            return method
+        return _Contested(method, self, validation)
+
+    def attackers(self, world: World) -> list[int]:
+        """Returns which clients are malicious, ascending."""
+        return [] if self.attack is None else malicious(self.attack.clients, world)
+
+    def metrics(
+        self, task: ServerTask, test: LabelledImages, rows: Iterable[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Returns how far the attack succeeded, and whom the defence set aside.
+
+        Args:
+            task: The server's, after the last round.
+            test: Normalised test images.
+            rows: Of all clients and rounds, as :class:`RoundReport` has them.
+        """
+        found: dict[str, Any] = {}
+        attackers, world = self.attackers(task.world), task.world
+        if self.attack is not None:
+            found["malicious"] = attackers
+            wanted = self.attack.wanted(test, world.normalisation)
+            if wanted is not None:
+                found["attack_success"] = score(task.model(), wanted)[0]
+        if self.defence is not None:
+            judged = [row for row in rows if row["failure"] is None]
+            honest = set(range(len(world.clients))) - set(attackers)
+            found["rejected_honest"] = _rejected(judged, honest)
+            found["rejected_rare"] = _rejected(judged, honest & _with_rare_classes(world))
+            found["rejected_malicious"] = _rejected(judged, set(attackers))
+        return found
+
+
+@final
+@dataclass(frozen=True)
+class _Contested(FederatedMethod):
+    """A method some of whose clients attack, and whose server defends itself."""
+
+    inner: FederatedMethod
+    trust: Trust
+    validation: LabelledImages
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        return self.inner.vectors
+
+    def broadcast(self, server: ServerTask) -> Records:
+        return self.inner.broadcast(server)
+
+    def local_update(self, task: LocalTask) -> Records:
+        attack = self.trust.attack
+        if attack is not None and task.client in self.trust.attackers(task.world):
+            return attack.upload(self.inner, task)
+        return self.inner.local_update(task)
+
+    def check(self, upload: Upload, server: ServerTask) -> None:
+        self.inner.check(upload, server)
+
+    def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
+        defence, normalisation = self.trust.defence, server.world.normalisation
+        if defence is None:
+            return self.inner.aggregate(server, uploads)
+        came = list(uploads)  # small sets, which fit into memory as their union does
+        sets = {u.client: unpack_images(u.records[IMAGES], normalisation) for u in came}
+        rejected = dict(defence.rejected(Evidence(sets, server, self.validation)))
+        kept = [upload for upload in came if upload.client not in rejected]
+        if not kept:
+            raise RoundFailedError(f"defence must leave a client, got none: {_listed(rejected)}")
+        return replace(self.inner.aggregate(server, iter(kept)), rejected=rejected)
+
+
+def _with_rare_classes(world: World) -> set[int]:
+    held = client_counts(world) > 0
+    rare = held.sum(0) <= RARE
+    return set((held & rare).any(1).nonzero().flatten().tolist())
+
+
+def _rejected(rows: Sequence[Mapping[str, Any]], clients: set[int]) -> float | None:
+    """Returns the share of these clients' uploads that a defence set aside; None if none came."""
+    own = [row["rejected"] is not None for row in rows if row["client"] in clients]
+    return sum(own) / len(own) if own else None
+
+
+def _listed(reasons: Mapping[int, str]) -> str:
+    return "; ".join(f"client {client}: {why}" for client, why in sorted(reasons.items()))
