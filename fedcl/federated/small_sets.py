@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from distill.condenser import Condenser, Task, condense, even_counts
+from distill.coresets import Random
 from distill.images import LabelledImages
 from distill.pullback import Weights
 from distill.rng import derive
 from distill.synthetic import SyntheticSet
-from fedcl.federated.base import IMAGES, LocalTask, Records, Upload, World
+from distill.work import condensing
+from fedcl.federated.base import IMAGES, LocalTask, Records, Sketch, Upload, World
 from fedcl.wire import check_images, pack_images, unpack_images
 
 
@@ -25,10 +27,22 @@ def made(
         seed: Names the random streams.
         given: A network that the set is to be good for, where the method takes one.
     """
-    counts = even_counts(task.data, ipc)
+    return {IMAGES: pack_images(condense(method, _wanted(task, ipc, seed, given)))}
+
+
+def sketched_set(
+    method: Condenser, task: LocalTask, ipc: int, given: Weights | None = None
+) -> Sketch:
+    """Returns :func:`made` without its work: random images of the same number, and the making."""
+    wanted = _wanted(task, ipc, task.world.seed, given)
+    records = {IMAGES: pack_images(condense(Random(), wanted))}
+    return Sketch(records, [condensing("making small sets", method, wanted)])
+
+
+def _wanted(task: LocalTask, ipc: int, seed: int, given: Weights | None) -> Task:
     networks = [] if given is None else [given]
-    wanted = Task(task.data, counts, task.world.normalisation, seed, networks)
-    return {IMAGES: pack_images(condense(method, wanted))}
+    counts = even_counts(task.data, ipc)
+    return Task(task.data, counts, task.world.normalisation, seed, networks)
 
 
 def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] = ()) -> Task:
