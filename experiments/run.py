@@ -191,6 +191,8 @@ def _driven(ready: Run, folder: RunFolder, bar: bool) -> Outcome:
             except StopIteration as end:
                 outcome: Outcome = end.value
                 return outcome
+            if shown.total is None:  # what an earlier process did says nothing of the pace
+                shown.initial = progress.done - 1
             shown.total, shown.n = progress.total, progress.done
             shown.set_description(progress.text, refresh=False)
             shown.refresh()

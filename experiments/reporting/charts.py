@@ -82,6 +82,7 @@ class Chart:
         in_bytes: Whether the horizontal axis is bytes on a logarithmic scale, not a count.
         mark: A vertical line: what the legend says of it, and where it is.
         experiences: Experiences of a stream, each one long on a count axis.
+        title: What the arms have in common, where there are other charts beside this one.
     """
 
     x_title: str
@@ -91,6 +92,7 @@ class Chart:
     in_bytes: bool = False
     mark: tuple[str, float] | None = None
     experiences: int = 0
+    title: str = ""
 
 
 def draw_chart(chart: Chart) -> Figure:
@@ -98,6 +100,7 @@ def draw_chart(chart: Chart) -> Figure:
     legend = list(_legend(chart))
     figure = Figure(figsize=(8.6, max(4.1, 0.8 + 0.3 * len(legend))), layout="constrained")
     axes = figure.add_subplot(xlabel=chart.x_title, ylabel=chart.y_title)
+    axes.set_title(chart.title, loc="left")
     for level in chart.levels:
         _draw_level(axes, level)
     for trace in chart.traces:
@@ -152,11 +155,12 @@ def _byte_axis(axes: Axes, chart: Chart) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / 1.8, high * 1.8)
     axes.xaxis.set_major_locator(LogLocator(10, subs=steps, numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(_byte_tick))
+    axes.xaxis.set_major_formatter(FuncFormatter(byte_tick))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _byte_tick(x: float, _: object = None) -> str:
+def byte_tick(x: float, _: object = None) -> str:
+    """Returns bytes as an axis writes them."""
     number, unit = bytes_text(x).split()
     return f"{float(number):g} {unit}"
 

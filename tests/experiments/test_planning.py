@@ -1,15 +1,17 @@
 """What ``fedcl plan`` prints before anything runs."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from experiments import pace
+from experiments.build import plan
 from experiments.cli import main
 from experiments.compare import Arm, Comparison
 from experiments.planning import comparison_lines, planning
-from experiments.run import run
+from experiments.run import forecast, run
 
 RUN = ["federated=fedavg", "rounds=2", "clients=3", "network=mlp", "dataset.train_images=60"]
 VERBS = {
@@ -43,6 +45,25 @@ def test_every_verb_tells_memory_and_time_and_leaves_nothing(verb, tmp_path, cap
     assert "not predicted" not in printed
     assert max(map(len, printed.splitlines()[2:])) <= 120
     assert list(tmp_path.iterdir()) == []
+
+
+STREAMS = ["clients=2", "network=mlp", "dataset.train_images=200", "stream.experiences=2"]
+FEDERATIONS = {
+    "federated": [*RUN, "compression=int8", "participation=0.67"],
+    "shared": ["federated_continual=shared_buffer", "rounds=2", *STREAMS],
+    "local": ["federated_continual=local_replay", "rounds=2", *STREAMS],
+}
+
+
+@pytest.mark.parametrize("name", FEDERATIONS)
+def test_predicted_bytes_are_those_of_the_run(name, tmp_path):
+    kind = "federated" if name == "federated" else "federated_continual"
+    memory = [] if name == "federated" else ["method=random", "buffer.images=20"]
+    words = [*FEDERATIONS[name], *memory, "threads=1", f"output={tmp_path}"]
+    told = forecast(plan(kind, words))
+    record = json.loads((run(kind, words, "test") / "record.json").read_text())
+    for way in ("up", "down"):
+        assert told.value(way) == record["metrics"][f"bytes_{way}"]
 
 
 def test_a_plan_names_the_run_that_is_there_already(tmp_path):
