@@ -10,6 +10,7 @@ VERBS = {
     "federated": "simulate federated rounds, or one shot of small sets",
     "continual": "learn a stream of experiences, with or without a memory",
     "federated-continual": "federated clients, each learning its own stream",
+    "plan": "say what another verb's run, or a comparison, would send, hold and take",
     "compare": "run every arm of configs/comparison/NAME.yaml, then write the report",
     "report": "write index.html, tables and figures from runs",
     "list": "list what can be named",
@@ -57,6 +58,10 @@ def _dispatch(verb: str, rest: list[str]) -> int:
             from experiments.report import report
 
             print(report(rest))
+        elif verb == "plan":
+            from experiments.planning import planning
+
+            print(planning(rest))
         elif verb == "compare":
             from experiments.compare import compare
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
 
 import yaml
 from tqdm import tqdm
@@ -46,6 +46,55 @@ class Arm:
         return " ".join(["fedcl", self.verb, *self.words])
 
 
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison as its words describe it.
+
+    Attributes:
+        name: Stem of its YAML.
+        title: Of the report.
+        arms: All of the first seed, then all of the next, so that any cut is balanced.
+        seeds: How many.
+        jobs: Workers.
+        report: Where the report goes.
+    """
+
+    name: str
+    title: str
+    arms: Sequence[Arm]
+    seeds: int
+    jobs: int
+    report: Path
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> Self:
+        """Returns the comparison of a command's words, each arm composed once.
+
+        Raises:
+            CommandError: If the comparison or any arm is wrong.
+        """
+        if not words or words[0] not in known("comparison"):
+            name = repr(words[0]) if words else "nothing"
+            names = ", ".join(known("comparison"))
+            raise CommandError(f"unknown comparison {name}; known: {names}")
+        own = dict(word.split("=", 1) for word in words[1:] if word.split("=")[0] in OWN_KEYS)
+        content = yaml.safe_load((config_folder() / "comparison" / f"{words[0]}.yaml").read_text())
+        seeds = _numbers("seeds", own["seeds"]) if "seeds" in own else list(content["seeds"])
+        shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
+        arms = list(_arms(content, seeds, [*content.get("shared", "").split(), *shared]))
+        for arm in arms[: len(arms) // len(seeds)]:
+            plan(arm.kind, arm.words)
+        return cls(
+            name=words[0],
+            title=str(content["title"]),
+            arms=arms,
+            seeds=len(seeds),
+            jobs=_numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0],
+            report=Path(own.get("report", f"reports/{words[0]}")),
+        )
+
+
 def compare(words: Sequence[str]) -> Path:
     """Runs what isn't finished of a comparison and returns the path of its report.
 
@@ -57,23 +106,12 @@ def compare(words: Sequence[str]) -> Path:
         CommandError: If the comparison or any arm is wrong, before anything runs.
         RunFailedError: After the report is written, if any run failed.
     """
-    if not words or words[0] not in known("comparison"):
-        name = repr(words[0]) if words else "nothing"
-        raise CommandError(f"unknown comparison {name}; known: {', '.join(known('comparison'))}")
-    own = dict(word.split("=", 1) for word in words[1:] if word.split("=")[0] in OWN_KEYS)
-    content = yaml.safe_load((config_folder() / "comparison" / f"{words[0]}.yaml").read_text())
-    seeds = _numbers("seeds", own["seeds"]) if "seeds" in own else list(content["seeds"])
-    jobs = _numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0]
-    shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
-    shared = [*content.get("shared", "").split(), *shared]
-    arms = list(_arms(content, seeds, shared))
-    for arm in arms[: len(arms) // len(seeds)]:
-        plan(arm.kind, arm.words)
-    folders, failures = _run_all(arms, jobs)
-    report = Path(own.get("report", f"reports/{words[0]}"))
-    page = write_report(folders, report, str(content["title"])) if folders else report
+    comparison = Comparison.of(words)
+    folders, failures = _run_all(comparison.arms, comparison.jobs)
+    report = comparison.report
+    page = write_report(folders, report, comparison.title) if folders else report
     if failures:
-        raise RunFailedError(f"{len(failures)} of {len(arms)}: {'; '.join(failures)}")
+        raise RunFailedError(f"{len(failures)} of {len(comparison.arms)}: {'; '.join(failures)}")
     return page
 
 
@@ -85,7 +123,6 @@ def _numbers(name: str, text: str) -> list[int]:
 
 
 def _arms(content: Mapping[str, Any], seeds: Sequence[int], shared: Sequence[str]) -> Iterator[Arm]:
-    """Yields all arms of the first seed, then all of the next, so that any cut is balanced."""
     for seed in seeds:
         for line in content["arms"]:
             verb, *words = line.split()

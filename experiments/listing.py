@@ -94,6 +94,8 @@ def _plain_help(verb: str) -> str:
     usage = {
         "compare": "NAME [seeds=0,1,2] [jobs=N] [report=FOLDER] [key=value ...]\n\n"
         + _lines("comparison"),
+        "plan": "VERB WORDS... | compare NAME WORDS...\n\nof distill, federated, continual, "
+        "federated-continual: the words are those of the run",
         "report": "RUN_OR_FOLDER... [--out DIR]",
         "list": "[KIND]",
     }

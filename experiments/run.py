@@ -17,6 +17,7 @@ from distill.checks import one_of, whole
 from experiments.backends.base import Composition, Federation
 from experiments.build import Plan, plan, swept
 from experiments.errors import CommandError, RunFailedError, interrupted
+from experiments.forecast import Forecast
 from experiments.peak import forget_peak, peak_bytes
 from experiments.record import RunFolder, git_commit, machine, versions
 from experiments.scenarios.base import Outcome, Run
@@ -43,12 +44,11 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
         RunFailedError: If the run failed; the record says so.
     """
     planned = plan(kind, overrides)
-    settings = planned.settings
-    folder = RunFolder(Path(settings["output"]) / kind / planned.name / planned.config_hash)
+    folder = folder_of(planned)
     if folder.completed():
         logger.info("%s has completed before", folder.path)
         return folder.path
-    device = _set_up(settings, kind)
+    device = _set_up(planned.settings, kind)
     forget_peak()  # of runs before this one
     try:
         ready = _placed(planned, planned.scenario.prepare(device), folder)
@@ -56,6 +56,26 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
         raise CommandError(str(error)) from error
     _recorded(planned, ready, folder, (command, device, bar))
     return folder.path
+
+
+def folder_of(planned: Plan) -> RunFolder:
+    """Returns the folder of a run, whether or not it is there."""
+    output = Path(planned.settings["output"])
+    return RunFolder(output / planned.kind / planned.name / planned.config_hash)
+
+
+def forecast(planned: Plan) -> Forecast:
+    """Returns what a run will send, hold and take; no folder is left.
+
+    Raises:
+        CommandError: If the words don't fit the data.
+    """
+    device = _set_up(planned.settings, planned.kind)
+    forget_peak()
+    try:
+        return planned.scenario.prepare(device).forecast()
+    except (ValueError, TypeError) as error:
+        raise CommandError(str(error)) from error
 
 
 def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
@@ -171,6 +191,8 @@ def _driven(ready: Run, folder: RunFolder, bar: bool) -> Outcome:
             except StopIteration as end:
                 outcome: Outcome = end.value
                 return outcome
+            if shown.total is None:  # what an earlier process did says nothing of the pace
+                shown.initial = progress.done - 1
             shown.total, shown.n = progress.total, progress.done
             shown.set_description(progress.text, refresh=False)
             shown.refresh()

@@ -16,6 +16,7 @@ from distill.condenser import Condenser, Task, condense
 from distill.images import LabelledImages, Normalisation, stored_bytes
 from distill.networks import ImageShape
 from distill.synthetic import SyntheticSet
+from distill.work import Work, condensing
 
 Store = Literal["uint8", "float32"]
 Allocation = Literal["adaptive", "fixed"]
@@ -138,6 +139,16 @@ class Memory:
             method: Makes the small sets.
             seed: Names the random streams of this call.
         """
+        task = self._wanted(real, seed)
+        small = condense(method, task).data
+        kept = dict(self.kept) | {c: self._packed(small.of_class(c)) for c in task.classes}
+        return replace(self, kept=kept)
+
+    def learning(self, real: LabelledImages, method: Condenser, seed: int) -> Work:
+        """Returns :meth:`learn` undone."""
+        return condensing("filling memories", method, self._wanted(real, seed))
+
+    def _wanted(self, real: LabelledImages, seed: int) -> Task:
         new = [int(label) for label in real.counts.nonzero().flatten()]
         order = [*self.kept, *(label for label in new if label not in self.kept)]
         shares = dict(zip(order, self._shares(len(order)), strict=True))
@@ -146,9 +157,7 @@ class Memory:
         counts = torch.zeros(self.num_classes, dtype=torch.int64)
         for label in changed:
             counts[label] = min(shares[label], int(source.counts[label]))
-        small = condense(method, Task(source, counts, self.normalisation, seed)).data
-        kept = dict(self.kept) | {c: self._packed(small.of_class(c)) for c in changed}
-        return replace(self, kept=kept)
+        return Task(source, counts, self.normalisation, seed)
 
     def _shares(self, seen: int) -> Sequence[int]:
         groups = self.num_classes if self.budget.allocation == "fixed" else seen

@@ -12,6 +12,7 @@ from typing import Any, final
 from experiments.backends.base import Backend, Composition, Federation
 from experiments.backends.processes import FlowerRunError, Processes
 from experiments.backends.results import CLIENTS, Results
+from experiments.forecast import Forecast
 from experiments.scenarios.base import Folder, Progress, Run, Steps
 
 APP = Path(__file__).parents[1] / "flower_app"
@@ -96,6 +97,10 @@ class FlowerRun(Run):
         folder.write_lines(CLIENTS, results.clients())
         shutil.rmtree(place)
         return outcome
+
+    def forecast(self) -> Forecast:
+        """Returns that of the federation in one process."""
+        return self.federation.forecast()
 
     def _run_config(self, results: Results) -> Mapping[str, str]:
         return {

@@ -42,6 +42,8 @@ _PROTOCOL = (
     "defence._target_",
     "stream.experiences",
 )
+# Those of them that are the problem's: a figure may give each its own panel.
+PROBLEM = tuple(key for key in _PROTOCOL if key.partition(".")[0] in _CONDITIONS)
 _TAGS = {
     "ipc": "ipc {}",
     "store": "{}",
@@ -202,9 +204,8 @@ def name_apart(arms: Sequence[Arm]) -> tuple[Arm, ...]:
 
 def shared_tags(arms: Sequence[Arm]) -> list[str]:
     """Returns the conditions that all arms share, as words."""
-    keys = [key for key in _PROTOCOL if key.partition(".")[0] in _CONDITIONS]
     first = arms[0].settings
-    return [tag(k, first[k]) for k in keys if k in first and not _differ(k, arms)]
+    return [tag(k, first[k]) for k in PROBLEM if k in first and not _differ(k, arms)]
 
 
 def _differ(key: str, arms: Sequence[Arm]) -> bool:

@@ -82,6 +82,7 @@ class Chart:
         ticks: How a logarithmic horizontal axis writes a number; None: the axis is a count.
         mark: A vertical line: what the legend says of it, and where it is.
         experiences: Experiences of a stream, each one long on a count axis.
+        title: What the arms have in common, where there are other charts beside this one.
     """
 
     x_title: str
@@ -91,6 +92,7 @@ class Chart:
     ticks: Callable[[float], str] | None = None
     mark: tuple[str, float] | None = None
     experiences: int = 0
+    title: str = ""
 
 
 def draw_chart(chart: Chart) -> Figure:
@@ -98,6 +100,7 @@ def draw_chart(chart: Chart) -> Figure:
     legend = list(_legend(chart))
     figure = Figure(figsize=(8.6, max(4.1, 0.8 + 0.3 * len(legend))), layout="constrained")
     axes = figure.add_subplot(xlabel=chart.x_title, ylabel=chart.y_title)
+    axes.set_title(chart.title, loc="left")
     for level in chart.levels:
         _draw_level(axes, level)
     for trace in chart.traces:

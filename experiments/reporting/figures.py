@@ -6,16 +6,27 @@ from dataclasses import replace
 import matplotlib as mpl
 
 from experiments.reporting.arms import Arm, tag
+from experiments.reporting.bars import draw_client_bars
 from experiments.reporting.charts import Chart, Level, draw_chart
+from experiments.reporting.conditions import by_conditions
 from experiments.reporting.dots import draw_dots
+from experiments.reporting.fronts import Point, draw_fronts, front
 from experiments.reporting.heatmaps import draw_matrices, draw_spread
-from experiments.reporting.images import gallery
+from experiments.reporting.images import draw_images, gallery
 from experiments.reporting.numbers import bytes_text
 from experiments.reporting.plates import Panel, Plate
 from experiments.reporting.runs import Array
-from experiments.reporting.sections import Section
-from experiments.reporting.styles import SETTINGS, Palette
-from experiments.reporting.traces import BYTES, ROUNDS, SECONDS, over_rounds, over_stored
+from experiments.reporting.sections import Section, slug
+from experiments.reporting.styles import SETTINGS, Palette, Style
+from experiments.reporting.traces import (
+    BYTES,
+    ROUNDS,
+    SECONDS,
+    Axis,
+    over_rounds,
+    over_stored,
+)
+from experiments.reporting.uploads import by_client
 
 MAX_SPREADS = 6
 
@@ -73,7 +84,7 @@ def _stored(section: Section, palette: Palette) -> list[Plate]:
         "Higher and further left is better: more accuracy out of fewer bytes. Compare methods "
         f"above one another, where they store the same. {_BARS} {_APART}"
     )
-    return _plate(section, "bytes", "Accuracy over stored bytes", caption, chart)
+    return _plate(section, "bytes", "Accuracy over stored bytes", caption, {"": chart})
 
 
 def _federated(section: Section, palette: Palette) -> list[Plate]:
@@ -82,18 +93,81 @@ def _federated(section: Section, palette: Palette) -> list[Plate]:
         "This is what leaves the clients."
     )
     return [
+        *_front(section, palette),
         *_bytes_sent(section, palette),
         *_rounds(section, palette),
         *_time(section, palette),
+        *_client_bars(section, palette),
         *_spreads(section),
         *gallery(section, section.arms, "What the clients upload", images),
+        *_uploads(section),
     ]
 
 
+def _front(section: Section, palette: Palette) -> list[Plate]:
+    panels = {
+        title: [point for arm in arms if (point := _point(arm, looks[arm.label]))]
+        for title, arms in by_conditions(section.arms).items()
+        if (looks := palette.of_arms(arms))
+    }
+    if not any(len(points) > 1 for points in panels.values()):
+        return []
+    caption = (
+        "A point is an arm at its end: all that it sent, and what it learnt. The line joins those "
+        "that no arm beats with as many bytes or fewer; pale points lie below it, which an "
+        f"interval that reaches the line leaves open. {_BARS}"
+    )
+    best = {title: [point.label for point in front(points)] for title, points in panels.items()}
+    alt = "; ".join(f"{title}: {', '.join(names)}".lstrip(": ") for title, names in best.items())
+    panel = Panel(f"{section.slug}-front", draw_fronts(panels), f"Not beaten at its bytes: {alt}.")
+    return [Plate("Accuracy over bytes: the Pareto front", caption, (panel,))]
+
+
+def _point(arm: Arm, style: Style) -> Point | None:
+    sent, accuracy = arm.mean("bytes_total"), arm.interval("accuracy")
+    return Point(arm.label, style, sent, accuracy) if sent and accuracy else None
+
+
+def _client_bars(section: Section, palette: Palette) -> list[Plate]:
+    panels = list[Panel]()
+    for title, arms in by_conditions(section.arms).items():
+        found = {arm.label: arm.runs[0].vector("client_accuracies") for arm in arms}
+        bars = {label: values for label, values in found.items() if values is not None}
+        if bars:
+            figure = draw_client_bars(bars, palette.of_arms(arms), title)
+            alt = f"Accuracy of each client. {title}: {', '.join(bars)}."
+            panels.append(Panel(slug(f"{section.slug} bars {title}"), figure, alt))
+    caption = (
+        "What the global network is worth to each client, on test images of the client's own "
+        "classes; first seed, clients as in the heat maps. Dashes are the clients' mean. Look for "
+        "clients that an arm with a good mean leaves behind."
+    )
+    return [Plate("Accuracy of each client", caption, tuple(panels))] if panels else []
+
+
+def _uploads(section: Section) -> list[Plate]:
+    kept = [arm for arm in section.arms if (arm.runs[0].folder / "synthetic.safetensors").is_file()]
+    stacks = {arm.label: stack for arm in kept if (stack := by_client(arm.runs[0])) is not None}
+    panels = tuple(
+        Panel(
+            f"{section.slug}-uploads-{slug(label)}",
+            draw_images(stack, label, stack.classes),
+            f"The first image of each class that each client uploads, {label}.",
+            vector=False,
+        )
+        for label, stack in stacks.items()
+    )
+    caption = (
+        "One row a client, one column a class, the first image of it in the client's set, first "
+        "seed; grey where the client has none. This is what one client alone gives away."
+    )
+    return [Plate("What each client uploads", caption, panels)] if panels else []
+
+
 def _bytes_sent(section: Section, palette: Palette) -> list[Plate]:
-    chart = over_rounds(section, palette, BYTES)
+    charts = _by_conditions(section, palette, BYTES)
     caption = ["Higher and further left is better."]
-    if chart.levels:
+    if any(chart.levels for chart in charts.values()):
         caption.append(
             "Where a curve crosses the dotted line of a one-shot method is what it takes to do as "
             "well by rounds."
@@ -101,33 +175,41 @@ def _bytes_sent(section: Section, palette: Palette) -> list[Plate]:
     raw = [x for arm in section.arms for x in arm.values("raw_bytes").values()]
     if raw:
         mean = sum(raw) / len(raw)
-        chart = replace(chart, mark=(f"clients' raw images · {bytes_text(mean)}", mean))
+        mark = (f"clients' raw images · {bytes_text(mean)}", mean)
+        charts = {title: replace(chart, mark=mark) for title, chart in charts.items()}
         caption.append(
             "Right of the dashed line, sending the clients' raw images would have been cheaper."
         )
     caption.append(_BANDS)
-    return _plate(section, "bytes", "Accuracy over bytes sent", " ".join(caption), chart)
+    return _plate(section, "bytes", "Accuracy over bytes sent", " ".join(caption), charts)
 
 
 def _rounds(section: Section, palette: Palette) -> list[Plate]:
     if not any(arm.iterative for arm in section.arms):
         return []
-    chart = over_rounds(section, palette, ROUNDS)
     caption = (
         "The same runs over rounds, which are waits on slow links. A one-shot method is a point, "
         f"prolonged as a dotted line. {_BANDS}"
     )
-    return _plate(section, "rounds", "Accuracy over rounds", caption, chart)
+    charts = _by_conditions(section, palette, ROUNDS)
+    return _plate(section, "rounds", "Accuracy over rounds", caption, charts)
+
+
+def _by_conditions(section: Section, palette: Palette, axis: Axis) -> dict[str, Chart]:
+    return {
+        title: over_rounds(replace(section, arms=tuple(arms)), palette, axis)
+        for title, arms in by_conditions(section.arms).items()
+    }
 
 
 def _time(section: Section, palette: Palette) -> list[Plate]:
-    chart = over_rounds(section, palette, SECONDS)
+    charts = _by_conditions(section, palette, SECONDS)
     caption = (
         "Higher and further left is better: what a round costs on the links that were simulated, "
         "the slowest client of each waited for, up to a deadline where there is one. Runs without "
         f"such links are not shown. {_BANDS}"
     )
-    return _plate(section, "seconds", "Accuracy over simulated time", caption, chart)
+    return _plate(section, "seconds", "Accuracy over simulated time", caption, charts)
 
 
 def _stream(section: Section, palette: Palette) -> list[Plate]:
@@ -143,7 +225,7 @@ def _stream(section: Section, palette: Palette) -> list[Plate]:
         "Look at the drop behind each thin line, where a new experience begins: the deeper it is "
         f"and the less of it comes back, the more is forgotten. {_BANDS}"
     )
-    return _plate(section, "rounds", "Accuracy along the stream", caption, chart)
+    return _plate(section, "rounds", "Accuracy along the stream", caption, {"": chart})
 
 
 def _spreads(section: Section) -> list[Plate]:
@@ -193,7 +275,7 @@ def _accuracy_stored(section: Section, palette: Palette) -> list[Plate]:
         "Higher and further left is better. The lines, where drawn, are learning without a memory "
         f"(naive) and on all data at once (joint). {_BARS} {_APART}"
     )
-    return _plate(section, "buffer", "Accuracy over buffer bytes", caption, chart)
+    return _plate(section, "buffer", "Accuracy over buffer bytes", caption, {"": chart})
 
 
 def _forgetting_stored(section: Section, palette: Palette) -> list[Plate]:
@@ -203,7 +285,7 @@ def _forgetting_stored(section: Section, palette: Palette) -> list[Plate]:
         "Lower is better: what was once known of an experience and is lost at the end. "
         f"{_BARS} {_APART}"
     )
-    return _plate(section, "forgetting", "Forgetting over buffer bytes", caption, chart)
+    return _plate(section, "forgetting", "Forgetting over buffer bytes", caption, {"": chart})
 
 
 def _matrices(section: Section) -> list[Plate]:
@@ -241,13 +323,18 @@ def _federated_continual(section: Section, palette: Palette) -> list[Plate]:
     ]
 
 
-def _plate(section: Section, name: str, title: str, caption: str, chart: Chart) -> list[Plate]:
-    """The chart as a plate; an empty list where it has nothing to show."""
-    if not chart.traces:
-        return []
-    arms = ", ".join(trace.label for trace in chart.traces)
-    alt = f"{title}. {chart.y_title} over {chart.x_title} for {arms}."
-    return [Plate(title, caption, (Panel(f"{section.slug}-{name}", draw_chart(chart), alt),))]
+def _plate(
+    section: Section, name: str, title: str, caption: str, charts: Mapping[str, Chart]
+) -> list[Plate]:
+    """The charts as a plate, by their conditions; an empty list where they have nothing to show."""
+    panels = list[Panel]()
+    for words, chart in charts.items():
+        if chart.traces:
+            arms = ", ".join(trace.label for trace in chart.traces)
+            alt = f"{title}. {chart.y_title} over {chart.x_title} for {arms}."
+            stem = slug(f"{section.slug}-{name} {words}")
+            panels.append(Panel(stem, draw_chart(replace(chart, title=words)), alt))
+    return [Plate(title, caption, tuple(panels))] if panels else []
 
 
 _PLATES: Mapping[str, Callable[[Section, Palette], list[Plate]]] = {

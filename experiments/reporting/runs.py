@@ -140,6 +140,11 @@ class Run:
         rows = self.metrics.get(key)
         return np.array(rows, dtype=np.float64) if rows else None
 
+    def vector(self, key: str) -> Array | None:
+        """Returns a metric that is a list, ``(N,)``, with NaN where it has no number."""
+        values = self.metrics.get(key)
+        return np.array([math.nan if x is None else x for x in values]) if values else None
+
     def curve(self, key: str) -> Array:
         """Returns a column of the history, ``(rounds,)``, with NaN where it has no number."""
         column = [finite(row.get(key)) for row in self.history]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill.images import LabelledImages
 from distill.synthetic import SyntheticSet
+from experiments.forecast import Forecast
 
 
 @final
@@ -63,6 +64,10 @@ class Run(ABC):
     @abstractmethod
     def steps(self, folder: Folder) -> Steps:
         """Yields progress and returns the outcome; goes on from the folder's checkpoint."""
+
+    @abstractmethod
+    def forecast(self) -> Forecast:
+        """Returns what the steps will send, hold and take, as far as it can be told in seconds."""
 
 
 class Scenario(ABC):

@@ -9,14 +9,17 @@ import torch
 
 from distill.networks import Architecture
 from distill.training import Recipe, score
+from experiments.forecast import Forecast, Prediction
 from experiments.networks import check_networks
+from experiments.reporting.numbers import bytes_text
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.distillation import shown_beside
+from experiments.scenarios.foretold import memory, time_of
 from fedcl import metrics
 from fedcl.continual.base import ContinualMethod
 from fedcl.continual.learner import Learner, Setting
 from fedcl.datasets import Dataset, DatasetSource
-from fedcl.streams import Stream
+from fedcl.streams import Stream, experience_rows
 
 
 @final
@@ -86,6 +89,25 @@ class ContinualRun(Run):
             history=history,
             synthetic=None if learner.memory is None else learner.memory.as_set(),
             real=shown_beside(self.data.train),
+        )
+
+    def forecast(self) -> Forecast:
+        """Times an epoch of some experiences, and a few steps of what fills the memory."""
+        work, kept = self.learner.work()
+        stored, images = (0, 0) if kept is None else (kept.bytes, len(kept))
+        train = self.setting.train
+        return Forecast(
+            torch.stack(
+                [
+                    train.rows(experience_rows(train.labels, group)).counts
+                    for group in self.setting.classes
+                ]
+            ),
+            [
+                Prediction("buffer", stored, "bytes", f"exact; {images} images at the end"),
+                *time_of([(piece, 1) for piece in work], {}),
+                memory(f"images {bytes_text(train.images.numel() * 4)}"),
+            ],
         )
 
     def _row(self, index: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any, final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.checks import one_of, whole
 from distill.condenser import Condenser, Step, Task, condense, even_counts
@@ -17,9 +17,14 @@ from distill.networks import Architecture, fresh
 from distill.rng import derive, subseed
 from distill.stores import STORES
 from distill.synthetic import SyntheticSet
+from distill.work import Work, condensing, training
 from experiments.checkpoints import Checkpoints
+from experiments.forecast import Forecast, Prediction
 from experiments.networks import check_networks
+from experiments.pace import PATIENCE, patience
+from experiments.reporting.numbers import bytes_text
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
+from experiments.scenarios.foretold import memory, time_of
 from fedcl.datasets import Dataset, DatasetSource
 
 CHECKPOINT_SECONDS = 20.0
@@ -96,9 +101,7 @@ class DistillationRun(Run):
 
     def steps(self, folder: Folder) -> Steps:
         """Distils, then evaluates the set, random real images and, if asked, all images."""
-        seed = self.scenario.seed
-        counts = even_counts(self.train, self.scenario.ipc)
-        task = Task(self.train, counts, self.data.normalisation, subseed(seed, "distil"))
+        task = self._task()
         made = yield from distilled(self.scenario.method, task, folder)
         small = self._read_back(made.small, self.scenario.store)
         clock = time.perf_counter()
@@ -126,6 +129,44 @@ class DistillationRun(Run):
             real=shown_beside(self.data.train),
             evolution=made.evolution,
         )
+
+    def forecast(self) -> Forecast:
+        """Times a few steps of distilling, and of training on what the first of them left."""
+        task, network = self._task(), self.scenario.network
+        work = [(condensing("distilling", self.scenario.method, task), 1)]
+        held = memory(f"images {bytes_text(self.train.images.numel() * 4)}")
+        try:
+            with patience():
+                small = next(iter(self.scenario.method.steps(task))).result()
+        except TimeoutError:
+            late = f"no first step within {PATIENCE:.0f} s"
+            unknown = [Prediction("stored", None, "bytes", late), held]
+            return Forecast(self.train.counts[None], [*unknown, *time_of(work, {})])
+        sets = [(network, small.data)] * (1 + self.scenario.random + len(self.scenario.stores))
+        sets += [(other, small.data) for other in self.scenario.across.values()]
+        sets += [(network, self.train)] * self.scenario.whole
+        times = self.scenario.evaluation.networks
+        work += [(self._evaluating(*one, small.rates), times) for one in sets]
+        stored = small.storage_bytes(self.scenario.store)
+        basis = f"exact; {len(small)} images of {small.data.image_shape}"
+        known = [Prediction("stored", stored, "bytes", basis), held]
+        return Forecast(self.train.counts[None], [*known, *time_of(work, {})])
+
+    def _task(self) -> Task:
+        counts = even_counts(self.train, self.scenario.ipc)
+        seed = subseed(self.scenario.seed, "distil")
+        return Task(self.train, counts, self.data.normalisation, seed)
+
+    def _evaluating(
+        self, architecture: Architecture, data: LabelledImages, rates: Sequence[float]
+    ) -> Work:
+        def network() -> nn.Module:
+            rng = derive(self.scenario.seed, "forecast")
+            made = fresh(architecture, data.image_shape, data.num_classes, rng)
+            return made.to(self.device)
+
+        recipe = self.scenario.evaluation.recipe_for(len(data), rates)
+        return training("evaluating", network, data, recipe)
 
     def _read_back(self, small: SyntheticSet, store: str) -> SyntheticSet:
         """The set as it is after a round trip through a store."""

@@ -9,8 +9,11 @@ from distill.images import LabelledImages
 from distill.networks import Architecture
 from distill.rng import derive
 from distill.training import Recipe
+from distill.work import training
 from experiments.backends.base import Backend, Federation
+from experiments.forecast import Forecast
 from experiments.networks import check_networks
+from experiments.scenarios import rehearsed
 from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
 from experiments.scenarios.distillation import shown_beside
 from fedcl.attacks.base import Attack
@@ -185,6 +188,17 @@ class FederatedRun(Federation):
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),
         )
+
+    def forecast(self) -> Forecast:
+        """Rehearses the rounds, all clients honest; personalising follows them."""
+        scenario, test = self.scenario, self.data.normalised(self.data.test)
+        honest = replace(self, scenario=replace(scenario, attack=None, defence=None))
+        rounds, recipe = scenario.federated.rounds, scenario.personalise
+        own = [] if recipe is None else [LabelledImages.union(c) for c in self.world.clients]
+        start = self.world.first_network
+        after = [(training("personalising", start, data, recipe), 1) for data in own if recipe]
+        tests = [test] * (rounds + 1 + len(own))
+        return rehearsed.forecast(honest, scenario.rules, [(0, ACTION)] * rounds, tests, after)
 
     def _reached(self, history: Sequence[Mapping[str, Any]]) -> bool:
         target = self.scenario.target

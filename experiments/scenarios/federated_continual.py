@@ -10,7 +10,9 @@ from distill.networks import Architecture
 from distill.rng import derive
 from distill.training import score
 from experiments.backends.base import Backend, Federation
+from experiments.forecast import Forecast
 from experiments.networks import check_networks
+from experiments.scenarios import rehearsed
 from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
 from experiments.scenarios.continual import stream_metrics
 from experiments.scenarios.distillation import shown_beside
@@ -187,6 +189,12 @@ class FederatedContinualRun(Federation):
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),
         )
+
+    def forecast(self) -> Forecast:
+        """Rehearses the rounds of every experience."""
+        scenario, schedule = self.scenario, self._schedule()
+        test = self.data.normalised(self.data.test)
+        return rehearsed.forecast(self, scenario.rules, schedule, [test] * 2 * (len(schedule) + 1))
 
     def _simulation(self) -> Simulation:
         rules = self.scenario.rules

@@ -1,16 +1,20 @@
 """A continual learner: a network, a stream, and what the method keeps between experiences."""
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any, final
 
+from distill.condenser import Condenser
+from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
-from distill.networks import Architecture, fresh
+from distill.networks import Architecture, Network, fresh
 from distill.rng import derive, subseed
 from distill.training import Recipe, score
+from distill.work import Work
 from fedcl.continual.base import ContinualMethod
 from fedcl.memory import Memory
 from fedcl.streams import experience_rows
@@ -77,18 +81,51 @@ class Learner:
 
     def learn(self, index: int) -> None:
         """Trains on experience ``index``, or on all of them where the method does so."""
+        keeper = None if self.method.replayed is None else self.method.replayed.method
+        self.memory = self._learnt(index, self.network, self.setting.recipe, keeper)
+
+    def work(self) -> tuple[list[Work], Memory | None]:
+        """Returns what learning all will do, undone, and a memory of the size that it leaves.
+
+        A unit of training is an epoch.
+        """
+        setting, replayed, work = self.setting, self.method.replayed, list[Work]()
+        sketch = copy.copy(self)
+        for index in range(1 if self.method.at_once else len(setting.classes)):
+            work.append(sketch._training(index))
+            if sketch.memory is not None and replayed is not None:
+                rows = experience_rows(setting.train.labels, setting.classes[index])
+                real, memory = setting.train.rows(rows), sketch.memory
+                work.append(memory.learning(real, replayed.method, setting.seed))
+                sketch = copy.copy(sketch)
+                sketch.memory = memory.learn(real, Random(), setting.seed)
+        return work, sketch.memory
+
+    def _training(self, index: int) -> Work:
+        recipe, keeper = self.setting.recipe, None if self.memory is None else Random()
+
+        def do(epochs: int) -> int:
+            short = replace(recipe, epochs=min(epochs, recipe.epochs))
+            self._learnt(index, copy.deepcopy(self.network), short, keeper)
+            return recipe.epochs
+
+        return Work("training", recipe.epochs, do)
+
+    def _learnt(
+        self, index: int, network: Network, recipe: Recipe, keeper: Condenser | None
+    ) -> Memory | None:
+        """Trains a network on experience ``index`` and returns the memory after it."""
         avalanche = _avalanche()
         setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
         benchmark = avalanche.class_incremental(setting.train, setting.test, setting.classes)
         stream = list(benchmark.train_stream)
-        plugins = []
-        if self.memory is not None and self.method.replayed is not None:
-            policy = avalanche.CondensedBuffer(self.memory, self.method.replayed.method, seed)
+        plugins, memory = [], self.memory
+        if memory is not None and keeper is not None:
+            policy = avalanche.CondensedBuffer(memory, keeper, seed)
             plugins.append(avalanche.ConstantRatioReplay(policy, seed))
         experiences = stream if self.method.at_once else [stream[index]]
-        avalanche.train_experiences(self.network, experiences, setting.recipe, plugins, seed)
-        if plugins:
-            self.memory = policy.memory
+        avalanche.train_experiences(network, experiences, recipe, plugins, seed)
+        return policy.memory if plugins else memory
 
     def accuracies(self) -> list[float]:
         """Returns the accuracy on each experience's test images, seen or not."""

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
 from distill.training import Additions, Recipe, train
-from fedcl.federated.base import MODEL, LocalTask, Records, ServerTask, Upload
+from distill.work import training
+from fedcl.federated.base import MODEL, LocalTask, Records, ServerTask, Sketch, Upload
 from fedcl.wire import check_weights, pack_weights
 
 Arrays = Mapping[str, npt.NDArray[np.floating]]
@@ -49,6 +50,12 @@ def trained(task: LocalTask, local: Recipe, additions: Additions | None = None) 
     network = task.network()
     train(network, task.data, local, task.rng, additions)
     return {MODEL: pack_weights(network)}
+
+
+def sketched(task: LocalTask, local: Recipe, additions: Additions | None = None) -> Sketch:
+    """Returns :func:`trained` without its work: the weights as they came, and the training."""
+    work = training("local training", task.network, task.data, local, additions)
+    return Sketch({MODEL: task.received[MODEL]}, [work])
 
 
 def weighted_mean(uploads: Iterable[Upload]) -> ArrayRecord:

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from flwr.app import ArrayRecord, RecordDict
@@ -15,6 +15,7 @@ from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, ImageShape, Network, fresh
 from distill.rng import derive
 from distill.synthetic import SyntheticSet
+from distill.work import Work
 from fedcl.wire import BadUploadError, unpack_weights
 
 Records = Mapping[str, ArrayRecord]  # what one message carries, by the names below and others
@@ -216,6 +217,36 @@ class FederatedMethod(ABC):
                 one after the other and can be gone through once, so that a mean needs no
                 more memory for a thousand clients than for one.
         """
+
+
+@final
+@dataclass(frozen=True)
+class Sketch:
+    """What a client would send, and what its time would go into.
+
+    Attributes:
+        records: Of the names, shapes and types of its upload; the numbers mean nothing.
+        work: What it would do, undone.
+    """
+
+    records: Records
+    work: Sequence[Work]
+
+
+@runtime_checkable
+class Sketching(Protocol):
+    """A method that can tell what its clients will send and do, so that a run can be foretold."""
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns a client's round without its work; the client's state grows as it would."""
+
+
+@runtime_checkable
+class Serving(Protocol):
+    """A method whose server works, too."""
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        """Returns a task of the size that aggregating sketches would leave, and the work undone."""
 
 
 def _listed(names: Sequence[str]) -> str:

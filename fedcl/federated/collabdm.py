@@ -27,13 +27,23 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from distill.checks import whole
-from distill.condenser import Condenser, condense, pixels_alone
+from distill.condenser import Condenser, Task, condense, pixels_alone
+from distill.coresets import Random
 from distill.engine import Distillation
 from distill.networks import Architecture
 from distill.objectives.given_means import GivenMeans, SharedNetworks, means_of
 from distill.rng import derive, subseed
 from distill.training import Recipe, train
-from fedcl.federated.base import FederatedMethod, LocalTask, Records, ServerTask, Upload, World
+from distill.work import Work, condensing, training
+from fedcl.federated.base import (
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+    World,
+)
 from fedcl.federated.small_sets import without_images
 from fedcl.wire import BadUploadError, array_of, pack_weights
 
@@ -74,13 +84,21 @@ class CollabDM(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the mean features of each class that the client has, and its images of each."""
-        data, world = task.data, task.world
-        counts = data.counts.to(torch.int32)
-        rows = (counts > 0).cumsum(0) - 1  # of the classes that there are
-        groups = rows[data.labels]
-        means = means_of(self._shared(world), data.images, groups, world.num_classes)
-        arrays = {"means": Array(means.half().numpy()), "counts": Array(counts.numpy())}
-        return {MEANS: ArrayRecord(arrays)}
+        data = task.data
+        rows = (data.counts > 0).cumsum(0) - 1  # of the classes that there are
+        shared, classes = self._shared(task.world), task.world.num_classes
+        return _packed(means_of(shared, data.images, rows[data.labels], classes), data.counts)
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns means of nothing, and the way of the images through the networks."""
+        data, world, shared = task.data, task.world, self._shared(task.world)
+
+        def do(images: int) -> int:
+            means_of(shared, data.images[:images], 0 * data.labels[:images], world.num_classes)
+            return len(data)
+
+        means = torch.zeros(self.networks, int((data.counts > 0).sum()), self._features(world))
+        return Sketch(_packed(means, data.counts), [Work("means of features", len(data), do)])
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses all but finite means of the classes that the counts name."""
@@ -99,16 +117,29 @@ class CollabDM(FederatedMethod):
                 f"counts must be int32 of shape ({world.num_classes},), >= 0 and "
                 f"{upload.examples} in all, got {counts.dtype} {counts.tolist()}"
             )
-        features = self._shared(world).network(0, world.image_shape, 1).classifier.in_features
-        wanted = (self.networks, int((counts > 0).sum()), features)
+        wanted = (self.networks, int((counts > 0).sum()), self._features(world))
         if means.dtype != np.float16 or means.shape != wanted or not np.isfinite(means).all():
             raise BadUploadError(
                 f"means must be finite float16 of shape {wanted}, got {means.dtype} of shape "
                 f"{means.shape}"
             )
 
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        """Returns the task as it is, and distilling and training."""
+        method, task = self._matching(server, uploads)
+        network, data = server.world.first_network, condense(Random(), task).data
+        distilling = condensing("server distilling", method, task)
+        return server, [distilling, training("server training", network, data, self.server)]
+
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the server's set, and with weights trained on it from scratch."""
+        world = server.world
+        memory, network = condense(*self._matching(server, uploads)), world.first_network()
+        train(network, memory.data, self.server, derive(world.seed, "server training"))
+        return replace(server, weights=pack_weights(network), memory=memory)
+
+    def _matching(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[Condenser, Task]:
+        """Returns what makes the server's set, and out of what."""
         world = server.world
         sums, counts = self._summed(uploads, world)
         present = counts > 0
@@ -116,10 +147,7 @@ class CollabDM(FederatedMethod):
         objective = GivenMeans(self._shared(world), means)
         task = without_images(world, self.ipc, subseed(world.seed, "server distilling"))
         task = replace(task, counts=task.counts * present)
-        memory = condense(replace(self._distillation(), objective=objective), task)
-        network = world.first_network()
-        train(network, memory.data, self.server, derive(world.seed, "server training"))
-        return replace(server, weights=pack_weights(network), memory=memory)
+        return replace(self._distillation(), objective=objective), task
 
     def _summed(self, uploads: Iterable[Upload], world: World) -> tuple[Tensor, Tensor]:
         """Returns the sums of features, float64 ``(T, C, D)``, and the images of each class."""
@@ -135,6 +163,9 @@ class CollabDM(FederatedMethod):
             sums, total = sums + spread, total + counts
         return torch.as_tensor(sums), total
 
+    def _features(self, world: World) -> int:
+        return self._shared(world).network(0, world.image_shape, 1).classifier.in_features
+
     def _shared(self, world: World) -> SharedNetworks:
         return SharedNetworks(self.architecture, self.networks, world.seed)
 
@@ -145,3 +176,8 @@ class CollabDM(FederatedMethod):
                 "choose; take method=dm"
             )
         return self.method
+
+
+def _packed(means: Tensor, counts: Tensor) -> Records:
+    numbers = counts.to(torch.int32).numpy()
+    return {MEANS: ArrayRecord({"means": Array(means.half().numpy()), "counts": Array(numbers)})}

@@ -20,11 +20,21 @@ from typing import ClassVar, final
 
 from distill.checks import whole
 from distill.condenser import Condenser, condense
+from distill.coresets import Random
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe, train
-from fedcl.federated.averaging import check_network, trained, weighted_mean
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from distill.work import Work, condensing, training
+from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 from fedcl.federated.small_sets import without_images
 from fedcl.wire import pack_weights
 
@@ -68,9 +78,26 @@ class DynaFed(FederatedMethod):
         """Returns the weights after local training."""
         return trained(task, self.local)
 
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training."""
+        return sketched(task, self.local)
+
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""
         check_network(upload, server)
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:  # noqa: ARG002
+        """Returns the task with noise for a set, once there is one, and distilling and mending."""
+        if server.round < self.collecting:
+            return server, []
+        start = server.weights.to_torch_state_dict()
+        points = [{n: w + 0.01 * i for n, w in start.items()} for i in range(self.collecting + 1)]
+        task = without_images(server.world, self.ipc, server.world.seed, points)
+        memory, network = condense(Random(), task), server.world.first_network
+        work = [training("mending", network, memory.data, self.mending)]
+        if server.round == self.collecting:
+            work.append(condensing("server distilling", self.method, task))
+        return replace(server, memory=memory), work
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the mean of the clients' weights, mended once there is a set."""

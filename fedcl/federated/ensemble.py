@@ -18,8 +18,17 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from distill.training import Recipe
-from fedcl.federated.averaging import check_network, trained
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from distill.work import Work
+from fedcl.federated.averaging import check_network, sketched, trained
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 
 
 @final
@@ -44,9 +53,17 @@ class Ensemble(FederatedMethod):
         """Returns the weights after local training."""
         return trained(task, self.local)
 
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training."""
+        return sketched(task, self.local)
+
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""
         check_network(upload, server)
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        """Returns the task with as many members, and no work."""
+        return self.aggregate(server, uploads), []
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the clients' networks as members."""

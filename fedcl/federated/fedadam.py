@@ -26,8 +26,16 @@ import torch
 
 from distill.checks import below_one, positive, whole
 from distill.training import Recipe
-from fedcl.federated.averaging import check_network, trained, weighted_mean
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 from fedcl.wire import pack_tensors
 
 
@@ -67,6 +75,10 @@ class FedAdam(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
         return trained(task, self.local)
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training."""
+        return sketched(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -19,8 +19,16 @@ from typing import ClassVar, final
 
 from distill.checks import whole
 from distill.training import Recipe
-from fedcl.federated.averaging import check_network, trained, weighted_mean
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 
 
 @final
@@ -47,6 +55,10 @@ class FedAvg(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
         return trained(task, self.local)
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training."""
+        return sketched(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -34,8 +34,17 @@ from distill.condenser import Condenser, pixels_alone
 from distill.pullback import weights_of
 from distill.rng import derive, subseed
 from distill.training import Additions, Recipe, train
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.federated.small_sets import check_small_set, made, union
+from distill.work import Work, training
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
+from fedcl.federated.small_sets import check_small_set, made, sketched_set, union
 from fedcl.wire import pack_weights
 
 
@@ -76,9 +85,18 @@ class FedDM(FederatedMethod):
         seed = subseed(task.world.seed, "client", task.client, "round", task.round)
         return made(self.method, task, self.ipc, seed, weights_of(task.network()))
 
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns as many images, and the making of the set."""
+        return sketched_set(self.method, task, self.ipc, weights_of(task.network()))
+
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
         check_small_set(upload, server.world, self.ipc)
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        """Returns the task as it is, and the training on the union, not cut at the radius."""
+        network, data = server.world.first_network, union(uploads, server.world).data
+        return server, [training("server training", network, data, self.server)]
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, and with weights trained on it from the last ones."""

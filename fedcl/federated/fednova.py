@@ -27,8 +27,23 @@ from typing import ClassVar, final
 
 from distill.checks import whole
 from distill.training import Recipe
-from fedcl.federated.averaging import RunningMean, arrays_of, check_network, packed, trained
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.averaging import (
+    RunningMean,
+    arrays_of,
+    check_network,
+    packed,
+    sketched,
+    trained,
+)
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 from fedcl.federated.local_steps import check_equal_steps, steps
 
 
@@ -57,6 +72,10 @@ class FedNova(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
         return trained(task, self.local)
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training."""
+        return sketched(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

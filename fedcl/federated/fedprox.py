@@ -23,8 +23,16 @@ from torch import nn
 
 from distill.checks import at_least, whole
 from distill.training import Additions, Recipe
-from fedcl.federated.averaging import check_network, trained, weighted_mean
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 
 
 @final
@@ -61,6 +69,10 @@ class FedProx(FederatedMethod):
                     w.grad.add_(w.detach() - w_t, alpha=self.mu)
 
         return trained(task, self.local, Additions(add_proximal_gradient))
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training."""
+        return sketched(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

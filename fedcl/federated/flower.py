@@ -27,8 +27,16 @@ from torch import Tensor
 
 from distill.checks import whole
 from distill.training import Recipe
-from fedcl.federated.averaging import arrays_of, check_network, packed, trained
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.averaging import arrays_of, check_network, packed, sketched, trained
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 
 
 @final
@@ -57,6 +65,10 @@ class FlowerStrategy(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         """Returns the weights after local training."""
         return trained(task, self.local)
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training."""
+        return sketched(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

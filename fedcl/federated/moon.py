@@ -31,8 +31,16 @@ from torch.nn import functional as F  # noqa: N812
 from distill.checks import at_least, positive, whole
 from distill.networks import Network
 from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import check_network, weighted_mean
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.averaging import check_network, sketched, weighted_mean
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 from fedcl.wire import pack_weights
 
 PREVIOUS = "previous"
@@ -75,6 +83,13 @@ class Moon(FederatedMethod):
         train(network, task.data, self.local, task.rng, additions)
         task.state[PREVIOUS] = pack_weights(network)
         return {MODEL: pack_weights(network)}
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, which the client keeps, too, and contrastive training."""
+        task.state[PREVIOUS] = task.received[MODEL]
+        networks = _Networks(task.network(), task.network(), task.network())
+        additions = Additions(forward=lambda images, _: self._forward(networks, images))
+        return sketched(task, self.local, additions)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

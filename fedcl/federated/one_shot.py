@@ -25,8 +25,9 @@ from distill.checks import whole
 from distill.condenser import Condenser, pixels_alone
 from distill.rng import derive, subseed
 from distill.training import Recipe, train
-from fedcl.federated.base import FederatedMethod, LocalTask, Records, ServerTask, Upload
-from fedcl.federated.small_sets import check_small_set, made, union
+from distill.work import Work, training
+from fedcl.federated.base import FederatedMethod, LocalTask, Records, ServerTask, Sketch, Upload
+from fedcl.federated.small_sets import check_small_set, made, sketched_set, union
 from fedcl.wire import pack_weights
 
 
@@ -62,9 +63,18 @@ class OneShot(FederatedMethod):
         seed = subseed(task.world.seed, "client", task.client)
         return made(self.method, task, self.ipc, seed)
 
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns as many images, and the making of the set."""
+        return sketched_set(self.method, task, self.ipc)
+
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
         check_small_set(upload, server.world, self.ipc)
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        """Returns the task as it is, and the training on the union."""
+        network, data = server.world.first_network, union(uploads, server.world).data
+        return server, [training("server training", network, data, self.server)]
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, and with weights trained on it from scratch."""

@@ -33,8 +33,23 @@ from torch import Tensor, nn
 
 from distill.checks import positive, whole
 from distill.training import Additions, Recipe
-from fedcl.federated.averaging import RunningMean, arrays_of, check_network, packed, trained
-from fedcl.federated.base import MODEL, FederatedMethod, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.averaging import (
+    RunningMean,
+    arrays_of,
+    check_network,
+    packed,
+    sketched,
+    trained,
+)
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 from fedcl.federated.local_steps import carried, check_equal_steps
 from fedcl.wire import pack_tensors
 
@@ -83,6 +98,11 @@ class Scaffold(FederatedMethod):
             {name: c_i[name] - c[name] + (x[name] - y[name]) / way for name in x}
         )
         return sent
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights, and local training; a control is kept."""
+        task.state[CONTROL] = task.received[CONTROL]
+        return sketched(task, self.local)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from distill.condenser import Condenser, Task, condense, even_counts
+from distill.coresets import Random
 from distill.images import LabelledImages
 from distill.pullback import Weights
 from distill.rng import derive
 from distill.synthetic import Origin, SyntheticSet
-from fedcl.federated.base import FROM_REAL, IMAGES, LocalTask, Records, Upload, World
+from distill.work import condensing
+from fedcl.federated.base import FROM_REAL, IMAGES, LocalTask, Records, Sketch, Upload, World
 from fedcl.wire import check_images, pack_images, unpack_images
 
 
@@ -25,12 +27,27 @@ def made(
         seed: Names the random streams.
         given: A network that the set is to be good for, where the method takes one.
     """
-    counts = even_counts(task.data, ipc)
-    networks = [] if given is None else [given]
-    wanted = Task(task.data, counts, task.world.normalisation, seed, networks)
-    small = condense(method, wanted)
+    return _noted(task, condense(method, _wanted(task, ipc, seed, given)))
+
+
+def sketched_set(
+    method: Condenser, task: LocalTask, ipc: int, given: Weights | None = None
+) -> Sketch:
+    """Returns :func:`made` without its work: random images of the same number, and the making."""
+    wanted = _wanted(task, ipc, task.world.seed, given)
+    records = _noted(task, condense(Random(), wanted))
+    return Sketch(records, [condensing("making small sets", method, wanted)])
+
+
+def _noted(task: LocalTask, small: SyntheticSet) -> Records:
     task.notes[FROM_REAL] = int(small.origin == "real")
     return {IMAGES: pack_images(small)}
+
+
+def _wanted(task: LocalTask, ipc: int, seed: int, given: Weights | None) -> Task:
+    networks = [] if given is None else [given]
+    counts = even_counts(task.data, ipc)
+    return Task(task.data, counts, task.world.normalisation, seed, networks)
 
 
 def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] = ()) -> Task:

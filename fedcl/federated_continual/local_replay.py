@@ -19,9 +19,10 @@ from typing import ClassVar, final
 from flwr.app import ArrayRecord
 
 from distill.condenser import Condenser, pixels_alone
+from distill.coresets import Random
 from distill.rng import subseed
 from distill.training import Additions, Recipe
-from fedcl.federated.averaging import check_network, trained, weighted_mean
+from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
 from fedcl.federated.base import (
     MEMORY,
     MODEL,
@@ -29,6 +30,7 @@ from fedcl.federated.base import (
     LocalTask,
     Records,
     ServerTask,
+    Sketch,
     Upload,
     World,
 )
@@ -85,6 +87,10 @@ class _Learning(FederatedMethod):
         replayed = _own_memory(task, self.buffer).data()
         return trained(task, self.local, Additions(replayed=replayed))
 
+    def sketch(self, task: LocalTask) -> Sketch:
+        replayed = _own_memory(task, self.buffer).data()
+        return sketched(task, self.local, Additions(replayed=replayed))
+
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_network(upload, server)
 
@@ -108,6 +114,12 @@ class _Remembering(FederatedMethod):
         learnt = _own_memory(task, self.buffer).learn(task.data, self.method, seed)
         task.state[MEMORY] = pack_memory(learnt)
         return {}
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        before = _own_memory(task, self.buffer)
+        learnt = before.learn(task.data, Random(), task.world.seed)
+        task.state[MEMORY] = pack_memory(learnt)
+        return Sketch({}, [before.learning(task.data, self.method, task.world.seed)])
 
     def check(self, upload: Upload, server: ServerTask) -> None:  # noqa: ARG002
         upload.check_names()

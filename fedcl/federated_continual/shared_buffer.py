@@ -21,9 +21,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from distill.condenser import Condenser, pixels_alone
+from distill.coresets import Random
 from distill.rng import subseed
 from distill.training import Additions, Recipe
-from fedcl.federated.averaging import check_network, trained, weighted_mean
+from distill.work import Work
+from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
 from fedcl.federated.base import (
     MEMORY,
     MODEL,
@@ -31,10 +33,11 @@ from fedcl.federated.base import (
     LocalTask,
     Records,
     ServerTask,
+    Sketch,
     Upload,
     World,
 )
-from fedcl.federated.small_sets import check_small_set, made, union
+from fedcl.federated.small_sets import check_small_set, made, sketched_set, union
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
 from fedcl.wire import pack_images, unpack_images
@@ -87,10 +90,15 @@ class _Learning(FederatedMethod):
         return sent
 
     def local_update(self, task: LocalTask) -> Records:
-        replayed = None
-        if MEMORY in task.received:
-            replayed = unpack_images(task.received[MEMORY], task.world.normalisation)
-        return trained(task, self.local, Additions(replayed=replayed))
+        return trained(task, self.local, self._replay(task))
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        return sketched(task, self.local, self._replay(task))
+
+    def _replay(self, task: LocalTask) -> Additions:
+        if MEMORY not in task.received:
+            return Additions()
+        return Additions(replayed=unpack_images(task.received[MEMORY], task.world.normalisation))
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_network(upload, server)
@@ -113,6 +121,15 @@ class _Remembering(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
         return made(self.method, task, self._share(task.world), seed)
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        return sketched_set(self.method, task, self._share(task.world))
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        learnt, held = union(uploads, server.world).data, _held(server, self.buffer)
+        memory = held.learn(learnt, Random(), server.world.seed).as_set()
+        work = held.learning(learnt, self.method, server.world.seed)
+        return replace(server, memory=memory), [work]
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_small_set(upload, server.world, self._share(server.world))

@@ -1,6 +1,7 @@
 """What clients of a composed federated run have, and what its network is worth to them."""
 
 import json
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -12,6 +13,9 @@ from experiments.errors import CommandError, RunFailedError
 from experiments.listing import config_folder, known
 from experiments.record import RunFolder
 from experiments.run import run
+from fedcl.federated.base import Sketching
+from fedcl.federated.rehearsal import UnknownError, rehearse
+from fedcl.federated.strategy import Rules
 
 RUNS = {
     "federated": ["federated=fedavg", "clients=3", "network=mlp"],
@@ -160,16 +164,35 @@ def toy_words(method: str) -> list[str]:
     return words
 
 
+@pytest.fixture(scope="module")
+def toy_record(tmp_path_factory):
+    """What a method's run at toy size left; it is made once."""
+    output = tmp_path_factory.mktemp("toy")
+    return cache(lambda method: record_of("federated", toy_words(method), output))
+
+
 @pytest.mark.parametrize("method", known("federated"))
-def test_every_federated_method_runs_on_digits(method, tmp_path):
-    words = toy_words(method)
-    record = json.loads(
-        (run("federated", [*words, f"output={tmp_path}"], "test") / "record.json").read_text()
-    )
+def test_every_federated_method_runs_on_digits(method, toy_record):
+    record = toy_record(method)
     assert record["status"] == "completed"
     assert record["metrics"]["failures"] == 0
     assert 0 < record["metrics"]["accuracy"] < 1
     assert record["metrics"]["bytes_up"] > 0
+
+
+@pytest.mark.parametrize("method", known("federated"))
+def test_a_rehearsal_sends_the_bytes_of_the_run_or_says_that_it_cannot(method, toy_record):
+    scenario = plan("federated", toy_words(method)).scenario
+    rounds = [(0, "update")] * scenario.federated.rounds
+    ready, rules = scenario.prepare("cpu"), Rules(1.0, 1.0)
+    if not isinstance(scenario.federated, Sketching):
+        with pytest.raises(UnknownError, match="does not sketch"):
+            rehearse(ready.methods(), ready.world, rules, ready.channel, rounds)
+        return
+    rehearsal = rehearse(ready.methods(), ready.world, rules, ready.channel, rounds)
+    for report, row in zip(rehearsal.reports, toy_record(method)["history"], strict=True):
+        for key in ("bytes_up", "bytes_down"):
+            assert report.totals[key] == row[key]
 
 
 @pytest.mark.parametrize("method", known("federated"))

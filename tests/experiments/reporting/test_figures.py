@@ -14,7 +14,36 @@ def test_one_shot_alone_has_no_chart_over_rounds(rounds, section):
     alone = rounds("one_shot-dm", [0.5])
     assert titles(section(alone)) == ["Accuracy over bytes sent"]
     both = section(alone, rounds("fedavg", [0.25, 0.5]))
-    assert titles(both) == ["Accuracy over bytes sent", "Accuracy over rounds"]
+    assert titles(both)[-2:] == ["Accuracy over bytes sent", "Accuracy over rounds"]
+
+
+def test_the_front_comes_first_and_needs_two_arms(rounds, section):
+    one, other = rounds("one_shot-dm", [0.5]), rounds("fedavg", [0.25, 0.5])
+    assert titles(section(one, other))[0] == "Accuracy over bytes: the Pareto front"
+    assert "Accuracy over bytes: the Pareto front" not in titles(section(other))
+
+
+def test_each_problem_has_its_own_chart(rounds, section):
+    mixed = [
+        rounds(name, [0.25, 0.5], config={"partition": {"alpha": alpha}})
+        for name in ("fedavg", "fedprox")
+        for alpha in (0.1, 0.5)
+    ]
+    by_title = {plate.title: plate for plate in plates(section(*mixed), Palette.of([]))}
+    panels = by_title["Accuracy over rounds"].panels
+    assert [panel.name for panel in panels] == [
+        "federated-digits-rounds-0.1",
+        "federated-digits-rounds-0.5",
+    ]
+    assert all(panel.alt.endswith("for fedavg, fedprox.") for panel in panels)
+    assert len(by_title["Accuracy over bytes: the Pareto front"].panels) == 1
+
+
+def test_clients_have_bars_where_they_were_scored(run, section):
+    metrics = {"accuracy": 0.5, "client_accuracies": [0.25, None, 0.75]}
+    scored = section(run("fedavg", "federated", metrics=metrics))
+    assert titles(scored) == ["Accuracy of each client"]
+    assert titles(section(run("fedavg", "federated", metrics={"accuracy": 0.5}))) == []
 
 
 def test_time_is_drawn_where_any_run_simulated_it(rounds, section):
