@@ -52,6 +52,7 @@ def test_time_is_drawn_where_any_run_simulated_it(rounds, section):
     for row in timed.record["history"]:
         row["simulated_seconds"] = 2.0
     assert titles(section(plain, timed)) == [
+        "Accuracy over bytes: the Pareto front",
         "Accuracy over bytes sent",
         "Accuracy over rounds",
         "Accuracy over simulated time",
