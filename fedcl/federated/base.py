@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -10,7 +10,7 @@ import torch
 from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor, nn
 
-from distill.condenser import State
+from distill.condenser import Condenser, State, Task, condense
 from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, ImageShape, Network, fresh
 from distill.rng import derive
@@ -18,6 +18,7 @@ from distill.synthetic import SyntheticSet
 from fedcl.wire import BadUploadError, unpack_weights
 
 Records = Mapping[str, ArrayRecord]  # what one message carries, by the names below and others
+Condense = Callable[[Condenser, Task], SyntheticSet]
 MODEL, IMAGES, MEMORY = "arrays", "images", "memory"  # the first is Flower's own
 
 
@@ -66,6 +67,7 @@ class LocalTask:
         experience: Index of the stream's experience; 0 where there is no stream.
         received: Arrays that came with the message.
         state: What this client keeps between rounds; it may change it.
+        condense: Makes the client's small sets.
     """
 
     world: World
@@ -74,6 +76,7 @@ class LocalTask:
     experience: int
     received: Records
     state: RecordDict
+    condense: Condense = condense
 
     @property
     def data(self) -> LabelledImages:

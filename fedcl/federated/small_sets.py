@@ -1,34 +1,54 @@
 """Small sets as clients make and upload them, and as the server checks and unites them."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
 
-from distill.condenser import Condenser, Task, condense, even_counts
+from distill.condenser import Condenser, Task, even_counts
 from distill.images import LabelledImages
 from distill.pullback import Weights
-from distill.rng import derive
+from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
-from fedcl.federated.base import IMAGES, LocalTask, Records, Upload, World
+from fedcl.federated.base import IMAGES, FederatedMethod, LocalTask, Records, Upload, World
 from fedcl.wire import check_images, pack_images, unpack_images
 
 
-def made(
-    method: Condenser, task: LocalTask, ipc: int, seed: int, given: Weights | None = None
-) -> Records:
-    """Returns a client's small set as it is sent.
+class Distilling(FederatedMethod):
+    """A method whose clients make a small set each, and upload it.
+
+    Attributes:
+        method: Makes the small sets.
+    """
+
+    method: Condenser
+
+    @abstractmethod
+    def wanted(self, task: LocalTask) -> Task:
+        """Returns what a client makes small in its round, and how small."""
+
+    def local_update(self, task: LocalTask) -> Records:
+        """Returns the client's small set."""
+        return {IMAGES: pack_images(task.condense(self.method, self.wanted(task)))}
+
+
+def wanted_by(task: LocalTask, ipc: int, *names: str | int, given: Sequence[Weights] = ()) -> Task:
+    """Returns the task of a client; all clients see the same fresh networks.
 
     Args:
-        method: Makes it.
         task: The client's round.
         ipc: Images of each class that the client has; fewer where it has fewer real ones.
-        seed: Names the random streams.
-        given: A network that the set is to be good for, where the method takes one.
+        names: Of what the set is for, which tell its random streams from those of others.
+        given: Networks that the set is to be good for, where the method takes them.
     """
-    counts = even_counts(task.data, ipc)
-    networks = [] if given is None else [given]
-    wanted = Task(task.data, counts, task.world.normalisation, seed, networks)
-    return {IMAGES: pack_images(condense(method, wanted))}
+    return Task(
+        task.data,
+        even_counts(task.data, ipc),
+        task.world.normalisation,
+        subseed(task.world.seed, "client", task.client, *names),
+        given,
+        subseed(task.world.seed, "clients' networks", *names),
+    )
 
 
 def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] = ()) -> Task:

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser, Task, pixels_alone
 from distill.rng import subseed
 from distill.training import Additions, Recipe
 from fedcl.federated.averaging import check_network, trained, weighted_mean
@@ -34,7 +34,7 @@ from fedcl.federated.base import (
     Upload,
     World,
 )
-from fedcl.federated.small_sets import check_small_set, made, union
+from fedcl.federated.small_sets import Distilling, check_small_set, union, wanted_by
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
 from fedcl.wire import pack_images, unpack_images
@@ -101,7 +101,7 @@ class _Learning(FederatedMethod):
 
 @final
 @dataclass(frozen=True)
-class _Remembering(FederatedMethod):
+class _Remembering(Distilling):
     method: Condenser
     buffer: Budget
     rounds: int = field(default=1, init=False)
@@ -110,9 +110,8 @@ class _Remembering(FederatedMethod):
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         return {}
 
-    def local_update(self, task: LocalTask) -> Records:
-        seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
-        return made(self.method, task, self._share(task.world), seed)
+    def wanted(self, task: LocalTask) -> Task:
+        return wanted_by(task, self._share(task.world), "memory", task.experience)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_small_set(upload, server.world, self._share(server.world))
