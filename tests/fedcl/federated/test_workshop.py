@@ -1,12 +1,13 @@
 """Clients in one process distil together; messages, failures and resuming are as if alone."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import final
 
 import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from distill.around_given import AroundGiven
 from distill.augment import Augmentation
@@ -15,13 +16,14 @@ from distill.coresets import Random
 from distill.engine import Distillation
 from distill.images import LabelledImages
 from distill.labels import HardLabels
-from distill.network_sources import Fresh
-from distill.networks import MLP
+from distill.network_sources import Fresh, NetworkSource
+from distill.networks import MLP, Network
 from distill.objectives.distribution import DistributionMatching
-from distill.objectives.matching import Matching
+from distill.objectives.matching import Matching, Separable, Statistic
 from distill.optimisers import SGD
 from distill.parameterisations.base import Parameterisation
 from distill.parameterisations.pixels import Pixels
+from distill.real import ClassBatch
 from distill.training import Recipe
 from fedcl.compression.half import Half
 from fedcl.federated import grid
@@ -41,8 +43,20 @@ RECIPE = Recipe(1, 4, 0.1, 0.0, 0.0, None, Augmentation([], mirror=False))
 DSA = Augmentation(["color", "crop", "cutout", "flip", "scale", "rotate"], True)
 
 
-def dm(networks) -> Distillation:
-    objective = Matching(DistributionMatching(), networks, DSA, 2, None)
+@final
+@dataclass(frozen=True)
+class Seen(Separable):
+    """Distribution matching that notes of which classes each pass through a network is."""
+
+    passes: list[list[int]] = field(default_factory=list)
+
+    def losses(self, network: Network, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+        self.passes.append(real.labels.tolist())
+        return DistributionMatching().losses(network, real, synthetic)
+
+
+def dm(networks: NetworkSource, statistic: Statistic = DistributionMatching()) -> Distillation:  # noqa: B008
+    objective = Matching(statistic, networks, DSA, 2, None)
     pixels = Parameterisation(Pixels(clip=False))
     return Distillation(objective, pixels, HardLabels(), Random(), SGD(1.0, 0.5), 3)
 
@@ -53,29 +67,18 @@ def simulated(method: FederatedMethod, world: World, together: bool = True) -> S
     return Simulation({"update": method}, world, Rules(1.0, 0.5), Channel(), alone)
 
 
-@pytest.fixture
-def counted(monkeypatch) -> list[Sequence[int]]:
-    """The classes that each pass through a network is of."""
-    passes, losses = [], DistributionMatching.losses
-
-    def noted(self, network, real, synthetic):
-        passes.append(real.labels.tolist())
-        return losses(self, network, real, synthetic)
-
-    monkeypatch.setattr(DistributionMatching, "losses", noted)
-    return passes
-
-
 @pytest.mark.parametrize("rounds", [1, 2])
-def test_messages_and_sets_are_those_of_clients_that_work_alone(world, counted, rounds):
-    method = OneShot(dm(FRESH), 2, RECIPE) if rounds == 1 else FedDM(2, dm(AROUND), 2, RECIPE, 1)
+def test_messages_and_sets_are_those_of_clients_that_work_alone(world, rounds):
+    seen = Seen()
+    around = FedDM(2, dm(AROUND, seen), 2, RECIPE, 1.0)
+    method = OneShot(dm(FRESH, seen), 2, RECIPE) if rounds == 1 else around
     ours, alone = simulated(method, world), simulated(method, world, together=False)
     for number in range(1, rounds + 1):
-        del counted[:]
+        seen.passes.clear()
         found = ours.play("update", number).clients
-        assert [len(classes) for classes in counted] == [9, 9, 9]  # of three clients, each step
+        assert [len(classes) for classes in seen.passes] == [9, 9, 9]  # of three clients, each step
         wanted = alone.play("update", number).clients
-        assert len(counted) == 3 + 3 * 3
+        assert len(seen.passes) == 3 + 3 * 3
         for mine, theirs in zip(found, wanted, strict=True):
             assert {**mine, "seconds": 0} == {**theirs, "seconds": 0}
             assert mine["bytes_up"] > mine["payload_bytes"] > 0 < mine["seconds"]
@@ -109,10 +112,11 @@ def test_a_client_that_fails_fails_alone(world, broken):
     assert ours.task.memory.data.counts.tolist() == [2, 2, 2]
 
 
-def test_what_compressed_messages_say_is_left_to_their_clients(world, counted):
-    method, channel = FedDM(1, dm(AROUND), 1, RECIPE, None), Channel(down=Half())
+def test_what_compressed_messages_say_is_left_to_their_clients(world):
+    seen, channel = Seen(), Channel(down=Half())
+    method = FedDM(1, dm(AROUND, seen), 1, RECIPE, None)
     Simulation({"update": method}, world, Rules(1.0, 1.0), channel).play("update", 1)
-    assert [len(classes) for classes in counted] == [3] * 9
+    assert [len(classes) for classes in seen.passes] == [3] * 9
 
 
 def asked(world: World) -> list[Message]:
@@ -121,21 +125,22 @@ def asked(world: World) -> list[Message]:
     return list(strategy.configure_train(1, strategy.task.weights, ConfigRecord(), nodes))
 
 
-def test_a_set_is_handed_out_once_and_for_the_task_it_was_made_of(world, counted):
-    method = OneShot(dm(FRESH), 1, RECIPE)
+def test_a_set_is_handed_out_once_and_for_the_task_it_was_made_of(world):
+    seen = Seen()
+    method = OneShot(dm(FRESH, seen), 1, RECIPE)
     workshop = Workshop({"update": method}, world, Channel())
     tasks = [local_task(message, world, {}) for message in asked(world)]
     first, second, _ = (method.wanted(task) for task in tasks)
     workshop.prepare(asked(world))
-    assert len(counted) == 3
+    assert len(seen.passes) == 3
     small = workshop.condense(method.method, first)
-    assert len(counted) == 3
+    assert len(seen.passes) == 3
     torch.testing.assert_close(small.data.images, condense(method.method, first).data.images)
     workshop.condense(method.method, first)
     other = replace(second, real=second.real.rows(torch.arange(6)))
-    assert len(counted) == 9
+    assert len(seen.passes) == 9
     workshop.condense(method.method, other)
-    assert len(counted) == 12
+    assert len(seen.passes) == 12
 
 
 def test_a_grid_tells_of_messages_before_it_delivers_them(world, monkeypatch):
