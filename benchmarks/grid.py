@@ -6,6 +6,7 @@ run of one shot with dm, as its user starts it, in a process of its own. No rele
     python -m benchmarks.grid [--messages 500] [--clients 1000] [--iterations 100]
 """
 
+import resource
 import sys
 import time
 from argparse import Namespace
@@ -54,9 +55,10 @@ def measure(args: Namespace) -> None:
             *("network=mlp", f"threads={args.threads}"),
         ]
         print(f"fedcl federated {' '.join(words)}")
-        clock = time.perf_counter()
+        clock, before = time.perf_counter(), of_children()
         print(peak(started, [*words, f"output={folder}"]).row("run"))
-        print(f"{time.perf_counter() - clock:.0f} s, libraries and data included")
+        wall, processor = time.perf_counter() - clock, of_children() - before
+        print(f"{wall:.0f} s, {processor:.0f} s of a processor, libraries and data included")
 
 
 def echoes(count: int) -> Callable[[], int]:
@@ -75,6 +77,12 @@ def echoes(count: int) -> Callable[[], int]:
         return sum(reply.has_content() for reply in grid.send_and_receive(messages))
 
     return send
+
+
+def of_children() -> float:
+    """Returns the processor seconds of all processes that this one started, and that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def started(words: Sequence[str]) -> Callable[[], Path]:

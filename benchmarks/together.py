@@ -24,14 +24,14 @@ from fedcl.federated.base import LocalTask
 from fedcl.federated.small_sets import Distilling
 
 WORDS = (
-    *("federated=one_shot", "method=dm", "method.iterations=5", "network.width=32"),
+    *("federated=one_shot", "method=dm", "method.iterations=20", "network.width=32"),
     *("partition=dirichlet", "partition.alpha=0.1"),
 )
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Prints what making the sets takes on both sides; returns the exit status."""
-    takes = parser("five steps of dm by every client of one shot", 3, folder=False)
+    takes = parser("twenty steps of dm by every client of one shot", 3, folder=False)
     takes.add_argument("--dataset", default="digits")
     takes.add_argument("--clients", type=int, nargs="+", default=[50, 200])
     takes.add_argument("--ipc", type=int, nargs="+", default=[1, 10])

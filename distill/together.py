@@ -24,10 +24,10 @@ from distill.engine import Distillation
 from distill.images import LabelledImages
 from distill.initialise import first_code
 from distill.labels import Labels
+from distill.learned import Learned
 from distill.networks import Network
 from distill.objectives.base import Objective, Pulling
 from distill.objectives.matching import Matching, Separable, differentiated
-from distill.parameterisations.base import Code
 from distill.real import ClassBatch, RealData
 from distill.synthetic import Origin, SyntheticSet
 
@@ -40,16 +40,13 @@ def condense_together(condenser: Condenser, tasks: Sequence[Task]) -> list[Synth
     Raises:
         FloatingPointError: If one of them diverges.
     """
-    together = _together(condenser)
-    return [
-        small
-        for stack in stacks(condenser, tasks)
-        for small in (
-            [condense(condenser, stack[0])]
-            if together is None or len(stack) == 1
-            else replace(together, tasks=stack).condensed()
-        )
-    ]
+    together, made = _together(condenser), list[SyntheticSet]()
+    for stack in stacks(condenser, tasks):
+        if together is None or len(stack) == 1:
+            made += [condense(condenser, task) for task in stack]
+        else:
+            made += replace(together, tasks=stack).condensed()
+    return made
 
 
 def stacks(condenser: Condenser, tasks: Iterable[Task]) -> Iterator[list[Task]]:
@@ -109,7 +106,7 @@ class _Together(Objective):
         """Returns the small set of each task."""
         method, classes = self.method, self.tasks[0].real.num_classes
         starts = [first_code(method.parameterisation, task, method.start) for task in self.tasks]
-        parts = [_decoded(code) for code, _ in starts]
+        parts = [Learned(code, method.labels, {}).as_images() for code, _ in starts]
         labels = [part.labels + k * classes for k, part in enumerate(parts)]
         images = torch.cat([part.images for part in parts])
         real = LabelledImages(images, torch.cat(labels), classes * len(parts))
@@ -170,9 +167,3 @@ def _together(condenser: Condenser) -> _Together | None:
     if alone or not condenser.makes_pixels or not isinstance(matching.statistic, Separable):
         return None
     return _Together(condenser, matching, matching.statistic)
-
-
-def _decoded(code: Code) -> LabelledImages:
-    index = torch.arange(len(code.labels))
-    images = code.decode(index)
-    return LabelledImages(images, code.labels.to(images.device), len(code.counts))

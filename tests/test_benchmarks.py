@@ -144,9 +144,9 @@ def test_every_message_comes_back():
 
 
 @pytest.mark.slow
-def test_a_thousand_clients_take_little_memory_and_a_minute(capsys):
+def test_a_thousand_clients_take_little_memory_and_minutes(capsys):
     assert grid.main(["--iterations", "20", "--messages", "50", "--rounds", "1"]) == 0
     said = capsys.readouterr().out
     assert float(re.search(r"([\d.]+) ms a message", said).group(1)) < 20  # 2 on quiet cores
     assert int(re.search(r"peak (\d+) MB", said).group(1)) < 3000
-    assert int(re.search(r"^(\d+) s, libraries", said, re.MULTILINE).group(1)) < 600
+    assert int(re.search(r"(\d+) s of a processor", said).group(1)) < 600

@@ -1,5 +1,6 @@
 """Clients in one process distil together; messages, failures and resuming are as if alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -9,6 +10,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
+from benchmarks.alternate import taken
 from distill.around_given import AroundGiven
 from distill.augment import Augmentation
 from distill.condenser import condense
@@ -130,7 +132,7 @@ def test_a_set_is_handed_out_once_and_for_the_task_it_was_made_of(world):
     method = OneShot(dm(FRESH, seen), 1, RECIPE)
     workshop = Workshop({"update": method}, world, Channel())
     tasks = [local_task(message, world, {}) for message in asked(world)]
-    first, second, _ = (method.wanted(task) for task in tasks)
+    first, second, third = (method.wanted(task) for task in tasks)
     workshop.prepare(asked(world))
     assert len(seen.passes) == 3
     small = workshop.condense(method.method, first)
@@ -141,11 +143,23 @@ def test_a_set_is_handed_out_once_and_for_the_task_it_was_made_of(world):
     assert len(seen.passes) == 9
     workshop.condense(method.method, other)
     assert len(seen.passes) == 12
+    found = workshop.condense(Random(), third)
+    assert found.data.images.equal(condense(Random(), third).data.images)
+
+
+def test_sets_that_nobody_asked_for_are_forgotten(world):
+    seen = Seen()
+    method = OneShot(dm(FRESH, seen), 1, RECIPE)
+    workshop = Workshop({"update": method}, world, Channel())
+    workshop.prepare(asked(world))
+    workshop.prepare([])
+    workshop.condense(method.method, method.wanted(local_task(asked(world)[0], world, {})))
+    assert len(seen.passes) == 3 + 3
 
 
 def test_a_grid_tells_of_messages_before_it_delivers_them(world, monkeypatch):
     monkeypatch.setattr(grid, "NEAR", 2)
-    events = list[str]()
+    events, shares = list[str](), list[float]()
 
     def work(message: Message, context: Context) -> Message:
         events.append(f"client {context.node_id}")
@@ -153,7 +167,15 @@ def test_a_grid_tells_of_messages_before_it_delivers_them(world, monkeypatch):
 
     app = ClientApp()
     app.train("update")(work)
-    local = LocalGrid(app, 3, lambda near: events.append(f"{len(near)} near"))
+
+    def prepare(near: Sequence[Message]) -> None:
+        events.append(f"{len(near)} near")
+        shares.extend([taken(lambda: sum(range(10**6)))[0] / len(near)] * len(near))
+
+    local = LocalGrid(app, 3, prepare)
     replies = list(local.send_and_receive(asked(world)))
     assert events == ["2 near", "client 100", "client 101", "1 near", "client 102"]
     assert [reply.metadata.src_node_id for reply in replies] == [100, 101, 102]
+    # what is done for all takes some 10 ms of each client, and delivering a message 1
+    for exchange, share in zip(local.exchanges, shares, strict=True):
+        assert exchange.seconds >= share
