@@ -36,6 +36,8 @@ lint: $(STAMP)
 bench: $(STAMP)
 	.venv/bin/python -m benchmarks.evaluation
 	.venv/bin/python -m benchmarks.unrolling
+	.venv/bin/python -m benchmarks.together
+	.venv/bin/python -m benchmarks.grid
 
 # The stamp goes first and comes back last, so a failed install leaves none. torch is installed by
 # itself, from its pins, so that pip resolves it before anything that merely asks for "torch".

@@ -16,7 +16,7 @@ surface, where all but a vanishing part of a ball of so many dimensions lies.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ class AroundGiven(NetworkSource):
     weights: Mapping[str, Tensor] | str | None
     radius: float
     steps: int
+    shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least("network_source.radius", self.radius, 0)
@@ -81,12 +82,12 @@ class AroundGiven(NetworkSource):
 class _Around(Networks):
     def __init__(self, source: AroundGiven, real: RealData) -> None:
         self.source, self.real, self.given = source, real, source.given(real)
-        network = real.fresh(source.architecture, "network around")
+        network = real.shared(source.architecture, "network around")
         self.network = network.requires_grad_(False)
         _check_alike(self.given, weights_of(network))
 
     def take(self, index: int, small: Learned) -> Network:  # noqa: ARG002
-        rng = derive(self.real.seed, "around", index // self.source.steps)
+        rng = derive(self.real.networks, "around", index // self.source.steps)
         names = [name for name, _ in self.network.named_parameters()]  # a file's order is another
         z = {name: torch.randn(self.given[name].shape, generator=rng) for name in names}
         length = torch.stack([part.square().sum() for part in z.values()]).sum().sqrt()

@@ -48,6 +48,33 @@ class Draw:
         return FAMILIES[self.family].apply(images, self.values)
 
 
+def each(draws: Sequence[Draw], groups: Tensor, images: Tensor) -> Tensor:
+    """Returns images of several groups, each group transformed by its own draw; differentiable.
+
+    Groups that drew one family are transformed at once, so that many cost little more than few.
+
+    Args:
+        draws: For a batch of any size, one for each group.
+        groups: For each image its group, int64 in [0, len(draws)), ``(N,)``.
+        images: ``(N, C, H, W)``.
+    """
+    names = [draw.family for draw in draws]
+    parts, places = [], []
+    for family in sorted(set(names)):
+        members = [group for group, name in enumerate(names) if name == family]
+        row = torch.full((len(draws),), -1)
+        row[members] = torch.arange(len(members))
+        row = row.to(groups.device)[groups]
+        place = (row >= 0).nonzero().flatten()
+        values = {
+            name: torch.cat([draws[group].values[name] for group in members])[row[place].cpu()]
+            for name in draws[members[0]].values
+        }
+        parts.append(Draw(family, values)(images.index_select(0, place)))
+        places.append(place)
+    return torch.cat(parts).index_select(0, torch.cat(places).argsort())
+
+
 @final
 @dataclass(frozen=True)
 class Augmentation:

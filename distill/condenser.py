@@ -26,6 +26,8 @@ class Task:
         normalisation: The map under which ``real`` was normalised.
         seed: Names the random streams of this task.
         given: Weights of networks that the set is to be good for, oldest first; none: empty.
+        networks: Names the random streams of networks that know nothing of the images, so that
+            tasks of one name see the same ones; None: this task's ``seed`` does.
     """
 
     real: LabelledImages
@@ -33,6 +35,7 @@ class Task:
     normalisation: Normalisation
     seed: int
     given: Sequence[Mapping[str, Tensor]] = ()
+    networks: int | None = None
 
     def __post_init__(self) -> None:
         if (

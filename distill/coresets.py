@@ -147,6 +147,8 @@ def centres(features: Tensor, count: int) -> Tensor:
 
 def centroids(features: Tensor, count: int, seed: int) -> Tensor:
     """Returns the k-means centroids ``(count, D)``, the best of four starts."""
+    if len(features) == 1:
+        return features  # what comes out below, some milliseconds later
     from sklearn.cluster import KMeans as Lloyd  # a second of import, for this method alone
 
     fitted = Lloyd(count, n_init=4, random_state=seed).fit(features.cpu().double().numpy())

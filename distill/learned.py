@@ -66,14 +66,7 @@ class Learned:
 
     def draw(self, per_class: int | None, rng: torch.Generator) -> list[Tensor]:
         """Returns the rows of some images of each class: all, where ``per_class`` is None."""
-        if per_class is None:
-            return self.by_class
-        return [
-            rows[torch.randperm(len(rows), generator=rng)[:per_class].sort().values]
-            if len(rows) > per_class
-            else rows
-            for rows in self.by_class
-        ]
+        return drawn(self.by_class, per_class, rng)
 
     def pull(self, index: Tensor, images: Tensor, targets: Tensor | None = None) -> None:
         """Adds to the parameters' gradients what cotangents on images and targets ask for.
@@ -104,3 +97,15 @@ class Learned:
         images = self.images(index).clone()
         labels = self.classes.to(images.device)
         return LabelledImages(images, labels, len(self.code.counts), targets)
+
+
+def drawn(by_class: list[Tensor], per_class: int | None, rng: torch.Generator) -> list[Tensor]:
+    """Returns some rows of each class, ascending: all, where ``per_class`` is None."""
+    if per_class is None:
+        return by_class
+    return [
+        rows[torch.randperm(len(rows), generator=rng)[:per_class].sort().values]
+        if len(rows) > per_class
+        else rows
+        for rows in by_class
+    ]

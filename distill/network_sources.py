@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 
@@ -19,7 +19,14 @@ from distill.training import Recipe, train
 
 
 class NetworkSource(ABC):
-    """Where networks come from. Subclasses are final frozen dataclasses."""
+    """Where networks come from. Subclasses are final frozen dataclasses.
+
+    Attributes:
+        shared: Whether tasks that name their networks alike, and are given the same ones, see
+            the same networks, whatever their images.
+    """
+
+    shared: ClassVar[bool] = False
 
     @abstractmethod
     def begin(self, real: RealData, state: State) -> "Networks":
@@ -50,6 +57,7 @@ class Fresh(NetworkSource):
 
     architecture: Architecture
     steps: int
+    shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("network_source.steps", self.steps, 1)
@@ -115,7 +123,7 @@ class _Renewed(Networks):
 
     def take(self, index: int, small: Learned) -> Network:  # noqa: ARG002
         if self.network is None or index % self.steps == 0:
-            network = self.real.fresh(self.architecture, "network", index // self.steps)
+            network = self.real.shared(self.architecture, "network", index // self.steps)
             self.network = network.requires_grad_(False)
         return self.network
 

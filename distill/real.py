@@ -1,7 +1,8 @@
 """The real images that an objective may look at, class by class."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeVar, cast, final
 
 import torch
@@ -30,6 +31,17 @@ class ClassBatch:
     groups: Tensor
     labels: Tensor
 
+    @classmethod
+    def joined(cls, batches: Sequence["ClassBatch"]) -> "ClassBatch":
+        """Returns the classes of all batches, in the order given, each a class of its own."""
+        if len(batches) == 1:
+            return batches[0]
+        firsts = accumulate((batch.classes for batch in batches), initial=0)
+        groups = [batch.groups + first for batch, first in zip(batches, firsts, strict=False)]
+        images = torch.cat([batch.images for batch in batches])
+        labels = torch.cat([batch.labels for batch in batches])
+        return cls(images, torch.cat(groups), labels)
+
     @property
     def classes(self) -> int:
         """K, the classes in the batch."""
@@ -52,6 +64,7 @@ class RealData:
 
     def __init__(self, task: Task) -> None:
         self.seed, self.classes = task.seed, task.classes
+        self.networks = task.seed if task.networks is None else task.networks
         self.image_shape, self.num_classes = task.real.image_shape, task.real.num_classes
         self.normalisation, self.given = task.normalisation, task.given
         self._real = task.real
@@ -100,6 +113,12 @@ class RealData:
 
     def fresh(self, architecture: Architecture, *names: str | int) -> Network:
         """Returns a new network for these images, of the random stream that ``names`` describe."""
-        rng = derive(self.seed, *names)
+        return self._made_by(architecture, derive(self.seed, *names))
+
+    def shared(self, architecture: Architecture, *names: str | int) -> Network:
+        """Returns the new network that all tasks get which name their networks alike."""
+        return self._made_by(architecture, derive(self.networks, *names))
+
+    def _made_by(self, architecture: Architecture, rng: torch.Generator) -> Network:
         network = fresh(architecture, self.image_shape, self.num_classes, rng)
         return network.to(self.device)

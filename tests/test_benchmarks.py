@@ -1,13 +1,23 @@
 """The benchmarks time in turns, and say so where the code or the data they need isn't there."""
 
 import operator
+import re
 import sys
 from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import dc_step, dm_accuracy, dm_step, evaluation, mtt_step, unrolling
+from benchmarks import (
+    dc_step,
+    dm_accuracy,
+    dm_step,
+    evaluation,
+    grid,
+    mtt_step,
+    together,
+    unrolling,
+)
 from benchmarks.alternate import Timings, alternate
 from benchmarks.memory import Peak, peak
 from benchmarks.released import Implementation, plainly_strided, relative_difference
@@ -79,8 +89,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         Implementation("owner/name", ("here", "gone")).load(tmp_path)
 
 
-def test_missing_data_are_one_line_and_status_2(capsys):
-    assert evaluation.main(["--dataset", "npz"]) == 2
+@pytest.mark.parametrize("script", [evaluation, together])
+def test_missing_data_are_one_line_and_status_2(script, capsys):
+    assert script.main(["--dataset", "npz"]) == 2
     assert capsys.readouterr().err == "dataset.path must be given, as dataset.path=VALUE\n"
 
 
@@ -119,3 +130,23 @@ def test_the_plain_unrolling_is_the_same_gradient():
     by_images, by_rate = unrolling.apart(ours, trajectory(ours))
     assert by_images < 1e-9  # float64
     assert by_rate < 1e-6  # the rate is a float32 of ours, whose gradient is one, too
+
+
+def test_clients_make_together_what_they_make_alone():
+    words = [*together.WORDS, "dataset=digits", "network=mlp", "clients=30", "ipc=2"]
+    method, tasks = together.asked(words)
+    assert sum(len(task.real) for task in tasks) == 1437  # 1,797 digits less the test part
+    assert together.difference(method, tasks) < 1e-5
+
+
+def test_every_message_comes_back():
+    assert grid.echoes(3)() == 3
+
+
+@pytest.mark.slow
+def test_a_thousand_clients_take_little_memory_and_minutes(capsys):
+    assert grid.main(["--iterations", "20", "--messages", "50", "--rounds", "1"]) == 0
+    said = capsys.readouterr().out
+    assert float(re.search(r"([\d.]+) ms a message", said).group(1)) < 20  # 2 on quiet cores
+    assert int(re.search(r"peak (\d+) MB", said).group(1)) < 3000
+    assert int(re.search(r"(\d+) s of a processor", said).group(1)) < 600

@@ -25,13 +25,13 @@ from torch.nn import functional as F  # noqa: N812
 from distill.checks import at_least, positive
 from distill.networks import Network
 from distill.objectives.distribution import CHUNK, class_means
-from distill.objectives.matching import Statistic, check_same_classes, differentiated
+from distill.objectives.matching import Separable
 from distill.real import ClassBatch
 
 
 @final
 @dataclass(frozen=True)
-class AttentionMatching(Statistic):
+class AttentionMatching(Separable):
     r"""The DataDAM loss.
 
     Attributes:
@@ -46,27 +46,16 @@ class AttentionMatching(Statistic):
         positive("power", self.power)
         at_least("balance", self.balance, 0)
 
-    def pull(
-        self,
-        network: Network,
-        real: ClassBatch,
-        synthetic: ClassBatch,
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> tuple[float, Tensor]:
-        """Returns :math:`L` and its gradient on the synthetic images.
-
-        Raises:
-            ValueError: If the two batches differ in classes or in image shape.
-        """
-        check_same_classes(real, synthetic)
+    def losses(self, network: Network, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+        """Returns the summand of each class, ``(K,)``."""
         with torch.no_grad():
             chunks = [self._seen(network, chunk) for chunk in torch.split(real.images, CHUNK)]
         theirs = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
         gaps = [
-            (class_means(s, synthetic) - class_means(r, real)).square().sum()
+            (class_means(s, synthetic) - class_means(r, real)).square().sum(1)
             for s, r in zip(self._seen(network, synthetic.images), theirs, strict=True)
         ]
-        return differentiated(torch.stack(gaps[:-1]).sum() + self.balance * gaps[-1], synthetic)
+        return torch.stack(gaps[:-1]).sum(0) + self.balance * gaps[-1]
 
     def _seen(self, network: Network, images: Tensor) -> list[Tensor]:
         """Returns the attention of all layers but the last, and the embedding, each ``(N, D)``."""

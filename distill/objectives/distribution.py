@@ -29,7 +29,7 @@ from torch import Tensor
 
 from distill.checks import one_of
 from distill.networks import Embedder, Network
-from distill.objectives.matching import Statistic, check_same_classes, differentiated
+from distill.objectives.matching import Separable
 from distill.precision import PRECISIONS, products
 from distill.real import ClassBatch
 
@@ -38,7 +38,7 @@ CHUNK = 64  # images embedded at once: their maps at width 128 stay within a pro
 
 @final
 @dataclass(frozen=True)
-class DistributionMatching(Statistic):
+class DistributionMatching(Separable):
     """The DM loss. It draws no random numbers.
 
     Attributes:
@@ -53,25 +53,14 @@ class DistributionMatching(Statistic):
     def __post_init__(self) -> None:
         one_of("objective.statistic.precision", self.precision, PRECISIONS)
 
-    def pull(
-        self,
-        network: Network,
-        real: ClassBatch,
-        synthetic: ClassBatch,
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> tuple[float, Tensor]:
-        """Returns :math:`L` and its gradient on the synthetic images.
-
-        Raises:
-            ValueError: If the two batches differ in classes or in image shape.
-        """
-        check_same_classes(real, synthetic)
+    def losses(self, network: Network, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+        """Returns the summand of each class, ``(K,)``."""
         target = class_means(embedded(network, real.images, self.precision), real)
         gap = class_means(network.embed(synthetic.images), synthetic) - target
-        loss = gap.square().sum()
+        losses = gap.square().sum(1)
         if self.logits:
-            loss = loss + (gap @ network.classifier.weight.T).square().sum()
-        return differentiated(loss, synthetic)
+            losses = losses + (gap @ network.classifier.weight.T).square().sum(1)
+        return losses
 
 
 @torch.no_grad()

@@ -13,17 +13,19 @@ The statistic alone tells one method from another.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import final
 
 import torch
 from torch import Tensor
 
-from distill.augment import Augmentation, Draw
+from distill.augment import Augmentation, Draw, each
 from distill.checks import whole
 from distill.condenser import State
 from distill.labels import HardLabels, Labels
-from distill.learned import Learned
+from distill.learned import Learned, drawn
 from distill.network_sources import Networks, NetworkSource
 from distill.networks import Network
 from distill.objectives.base import Objective, Pulling
@@ -46,6 +48,36 @@ class Statistic(ABC):
             synthetic: Augmented synthetic images of the same classes in the same rows.
             rng: For statistics that draw.
         """
+
+
+class Separable(Statistic):
+    """A statistic that is a sum over classes, each of its own images alone, and draws nothing.
+
+    So classes of several tasks can be shown to a network at once, and each gets the gradient
+    that it would get alone.
+    """
+
+    @abstractmethod
+    def losses(self, network: Network, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+        """Returns the loss of each class, ``(K,)``, differentiable by the synthetic images."""
+
+    def pull(
+        self,
+        network: Network,
+        real: ClassBatch,
+        synthetic: ClassBatch,
+        rng: torch.Generator,  # noqa: ARG002
+    ) -> tuple[float, Tensor]:
+        """Returns the sum of the losses and its gradient on the synthetic images.
+
+        Raises:
+            ValueError: If the two batches differ in classes or in image shape.
+        """
+        check_same_classes(real, synthetic)
+        return differentiated(self.losses(network, real, synthetic).sum(), synthetic)
+
+
+Pull = Callable[[Network, ClassBatch, ClassBatch, torch.Generator], tuple[float, Tensor]]
 
 
 @final
@@ -85,33 +117,56 @@ class Matching(Objective):
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""
-        return _Matching(self, real, self.networks.begin(real, state))
+        return self.pulling([real], self.networks.begin(real, state), self.statistic.pull)
+
+    def pulling(self, reals: Sequence[RealData], networks: Networks, pull: Pull) -> Pulling:
+        """Returns the objective at work on one task or several, whose classes are in a row.
+
+        Args:
+            reals: The real images of each task, whose random streams are its own.
+            networks: Those of all tasks.
+            pull: The statistic, of the classes of all tasks.
+        """
+        return _Matching(self, reals, networks, pull)
 
 
 class _Matching(Pulling):
-    def __init__(self, objective: Matching, real: RealData, networks: Networks) -> None:
-        self.objective, self.real, self.networks = objective, real, networks
+    def __init__(
+        self, objective: Matching, reals: Sequence[RealData], networks: Networks, pull: Pull
+    ) -> None:
+        self.objective, self.reals, self.networks, self.pull = objective, reals, networks, pull
 
     def step(self, index: int, small: Learned) -> float:
         network = self.networks.take(index, small)
-        rng = derive(self.real.seed, "step", index)
-        draws = self._draw_transforms(rng)
-        real = _transformed(self.real.batch(self.objective.real_batch, rng), draws)
-        chosen = small.draw(self.objective.synthetic_batch, rng)
+        rngs = [derive(real.seed, "step", index) for real in self.reals]
+        draws, real = self._draw_real(rngs)
+        chosen = self._draw_synthetic(small, rngs)
         rows = torch.cat(chosen)
         images = small.images(rows).requires_grad_()
         synthetic = _transformed(_grouped(images, chosen, real.labels), draws)
         leaf = synthetic.images.detach().requires_grad_()
         seen = ClassBatch(leaf, synthetic.groups, synthetic.labels)
-        loss, cotangent = self.objective.statistic.pull(network, real, seen, rng)
+        loss, cotangent = self.pull(network, _transformed(real, draws), seen, rngs[0])
         (pulled,) = torch.autograd.grad(synthetic.images, images, cotangent)
         small.pull(rows, pulled)
         return loss
 
-    def _draw_transforms(self, rng: torch.Generator) -> list[Draw]:
-        _, height, width = self.real.image_shape
-        augmentation = self.objective.augmentation
-        return [augmentation.draw(1, (height, width), rng) for _ in self.real.classes]
+    def _draw_real(self, rngs: Sequence[torch.Generator]) -> tuple[list[Draw], ClassBatch]:
+        """Returns a transform for each class, and real images of each."""
+        draws, batches = list[Draw](), []
+        for real, rng in zip(self.reals, rngs, strict=True):
+            size, augmentation = real.image_shape[1:], self.objective.augmentation
+            draws += [augmentation.draw(1, size, rng) for _ in real.classes]
+            batches.append(real.batch(self.objective.real_batch, rng))
+        return draws, ClassBatch.joined(batches)
+
+    def _draw_synthetic(self, small: Learned, rngs: Sequence[torch.Generator]) -> list[Tensor]:
+        """Returns the rows of some synthetic images of each class."""
+        classes, chosen = iter(small.by_class), list[Tensor]()
+        for real, rng in zip(self.reals, rngs, strict=True):
+            own = list(islice(classes, len(real.classes)))
+            chosen += drawn(own, self.objective.synthetic_batch, rng)
+        return chosen
 
     def state(self) -> State:
         return self.networks.state()
@@ -124,10 +179,7 @@ def _grouped(images: Tensor, chosen: list[Tensor], labels: Tensor) -> ClassBatch
 
 
 def _transformed(batch: ClassBatch, draws: list[Draw]) -> ClassBatch:
-    sizes = torch.bincount(batch.groups, minlength=len(draws)).tolist()
-    parts = torch.split(batch.images, sizes)
-    images = torch.cat([draw(part) for part, draw in zip(parts, draws, strict=True)])
-    return ClassBatch(images, batch.groups, batch.labels)
+    return ClassBatch(each(draws, batch.groups, batch.images), batch.groups, batch.labels)
 
 
 def differentiated(loss: Tensor, synthetic: ClassBatch) -> tuple[float, Tensor]:

@@ -28,13 +28,13 @@ from torch import Tensor
 from distill.checks import positive
 from distill.networks import Network
 from distill.objectives.distribution import embedded
-from distill.objectives.matching import Statistic, check_same_classes, differentiated
+from distill.objectives.matching import Separable
 from distill.real import ClassBatch
 
 
 @final
 @dataclass(frozen=True)
-class MeanDiscrepancy(Statistic):
+class MeanDiscrepancy(Separable):
     """The squared MMD of embeddings, summed over classes.
 
     Attributes:
@@ -46,25 +46,14 @@ class MeanDiscrepancy(Statistic):
     def __post_init__(self) -> None:
         positive("bandwidth", self.bandwidth)
 
-    def pull(
-        self,
-        network: Network,
-        real: ClassBatch,
-        synthetic: ClassBatch,
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> tuple[float, Tensor]:
-        """Returns the loss and its gradient on the synthetic images.
-
-        Raises:
-            ValueError: If the two batches differ in classes or in image shape.
-        """
-        check_same_classes(real, synthetic)
+    def losses(self, network: Network, real: ClassBatch, synthetic: ClassBatch) -> Tensor:
+        """Returns the discrepancy of each class, ``(K,)``."""
         theirs, ours = embedded(network, real.images), network.embed(synthetic.images)
         losses = [
             self._discrepancy(theirs[real.groups == group], ours[synthetic.groups == group])
             for group in range(real.classes)
         ]
-        return differentiated(torch.stack(losses).sum(), synthetic)
+        return torch.stack(losses)
 
     def _discrepancy(self, real: Tensor, synthetic: Tensor) -> Tensor:
         among_real, between = squared_distances(real, real), squared_distances(real, synthetic)

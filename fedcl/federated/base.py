@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, final, runtime_checkable
 
@@ -10,7 +10,7 @@ import torch
 from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor, nn
 
-from distill.condenser import State
+from distill.condenser import Condenser, State, Task, condense
 from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, ImageShape, Network, fresh
 from distill.rng import derive
@@ -19,6 +19,7 @@ from distill.work import Work
 from fedcl.wire import BadUploadError, unpack_weights
 
 Records = Mapping[str, ArrayRecord]  # what one message carries, by the names below and others
+Condense = Callable[[Condenser, Task], SyntheticSet]
 MODEL, IMAGES, MEMORY = "arrays", "images", "memory"  # the first is Flower's own
 FROM_REAL = "from-real"  # in an upload's metrics: 1 if its images started from real ones, else 0
 
@@ -69,6 +70,7 @@ class LocalTask:
         received: Arrays that came with the message.
         state: What this client keeps between rounds; it may change it.
         notes: What it says of its upload besides, by name; it may add to it.
+        condense: Makes the client's small sets.
     """
 
     world: World
@@ -78,6 +80,7 @@ class LocalTask:
     received: Records
     state: RecordDict
     notes: dict[str, int] = field(default_factory=dict)
+    condense: Condense = condense
 
     @property
     def data(self) -> LabelledImages:

@@ -50,7 +50,7 @@ from distill.objectives.matching import Matching
 from distill.objectives.near_given_logits import NearGivenLogits
 from distill.pullback import weights_of
 from distill.real import ClassBatch
-from distill.rng import derive, subseed
+from distill.rng import derive
 from distill.training import Additions, Recipe, train
 from fedcl.federated.base import (
     IMAGES,
@@ -61,7 +61,7 @@ from fedcl.federated.base import (
     ServerTask,
     Upload,
 )
-from fedcl.federated.small_sets import made, union
+from fedcl.federated.small_sets import noted, union, wanted_by
 from fedcl.wire import (
     BadUploadError,
     array_of,
@@ -127,9 +127,8 @@ class FedAF(FederatedMethod):
         logits, labels = knowledge(network, task.data, self.temperature)
         known = {"logits": Array(logits.half().numpy()), "labels": pack_distributions(labels)}
         method = self._near(_received(task))
-        seed = subseed(task.world.seed, "client", task.client, "round", task.round)
-        small = made(method, task, self.ipc, seed, weights_of(network))
-        return {**small, KNOWLEDGE: ArrayRecord(known)}
+        wanted = wanted_by(task, self.ipc, "round", task.round, given=[weights_of(network)])
+        return {**noted(task, task.condense(method, wanted)), KNOWLEDGE: ArrayRecord(known)}
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses all but a small set, and finite logits and distributions of its classes."""

@@ -30,27 +30,19 @@ import torch
 from torch import nn
 
 from distill.checks import positive, whole
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser, Task, pixels_alone
 from distill.pullback import weights_of
-from distill.rng import derive, subseed
+from distill.rng import derive
 from distill.training import Additions, Recipe, train
 from distill.work import Work, training
-from fedcl.federated.base import (
-    MODEL,
-    FederatedMethod,
-    LocalTask,
-    Records,
-    ServerTask,
-    Sketch,
-    Upload,
-)
-from fedcl.federated.small_sets import check_small_set, made, sketched_set, union
+from fedcl.federated.base import MODEL, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.small_sets import Distilling, check_small_set, union, wanted_by
 from fedcl.wire import pack_weights
 
 
 @final
 @dataclass(frozen=True)
-class FedDM(FederatedMethod):
+class FedDM(Distilling):
     r"""Iterative distribution matching.
 
     Attributes:
@@ -80,14 +72,10 @@ class FedDM(FederatedMethod):
         """Returns the global weights."""
         return {MODEL: server.weights}
 
-    def local_update(self, task: LocalTask) -> Records:
-        """Returns the client's small set of this round."""
-        seed = subseed(task.world.seed, "client", task.client, "round", task.round)
-        return made(self.method, task, self.ipc, seed, weights_of(task.network()))
-
-    def sketch(self, task: LocalTask) -> Sketch:
-        """Returns as many images, and the making of the set."""
-        return sketched_set(self.method, task, self.ipc, weights_of(task.network()))
+    def wanted(self, task: LocalTask) -> Task:
+        """Returns all images of the client, ``ipc`` of each class, and the global network."""
+        given = [weights_of(task.network())]
+        return wanted_by(task, self.ipc, "round", task.round, given=given)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""

@@ -7,8 +7,9 @@ A client's state is kept as bytes and replaced only when the client succeeded.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self, final
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -21,7 +22,10 @@ from fedcl.wire import Frozen, Packet, freeze, thaw
 
 RUN_ID = 1
 FIRST_NODE = 100  # node ids are those of a SuperLink's making elsewhere: only workers
+NEAR = 256  # messages that are looked at before the first of them is delivered
 RAISED = 2  # Flower's code for a client app that raised
+
+Prepare = Callable[[Sequence[Message]], None]
 
 
 @final
@@ -44,12 +48,17 @@ class Exchange:
 
 @final
 class LocalGrid(Grid):
-    """Runs a ClientApp for each of ``nodes`` nodes in this process."""
+    """Runs a ClientApp for each of ``nodes`` nodes in this process.
 
-    def __init__(self, app: ClientApp, nodes: int) -> None:
+    Attributes:
+        app: What a client does.
+        prepare: Told which messages are about to be delivered, before the first of them is.
+    """
+
+    def __init__(self, app: ClientApp, nodes: int, prepare: Prepare | None = None) -> None:
         whole("clients", nodes, 1)
         TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = RUN_ID, 1, 1
-        self.app = app
+        self.app, self.prepare = app, prepare
         self.states: dict[int, Frozen] = {
             FIRST_NODE + index: freeze(RecordDict()) for index in range(nodes)
         }
@@ -83,7 +92,7 @@ class LocalGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Lets each addressed client work, in the order of the messages."""
-        return [self._exchange(message) for message in messages]
+        return [self._exchange(message, 0.0) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Returns the replies to these messages, once."""
@@ -96,15 +105,25 @@ class LocalGrid(Grid):
         timeout: float | None = None,  # noqa: ARG002
     ) -> Iterable[Message]:
         """Yields the reply to each message; its client works when its reply is asked for."""
-        for message in messages:
-            yield self._replies.pop(self._exchange(message))
+        waiting = iter(messages)
+        while near := list(islice(waiting, NEAR)):
+            share = self._prepared(near)
+            for message in near:
+                yield self._replies.pop(self._exchange(message, share))
 
     def restore(self, states: Mapping[int, Frozen]) -> None:
         """Puts back the clients' states of an earlier run."""
         self.states = dict(states)
 
-    def _exchange(self, message: Message) -> str:
+    def _prepared(self, near: Sequence[Message]) -> float:
+        """Returns the seconds of each client in what was done for all of them."""
         clock = time.perf_counter()
+        if self.prepare is not None:
+            self.prepare(near)
+        return (time.perf_counter() - clock) / len(near)
+
+    def _exchange(self, message: Message, share: float) -> str:
+        clock = time.perf_counter() - share
         node, down = message.metadata.dst_node_id, Packet(message)
         up = Packet(self._answer(node, down.unpack()))
         self._replies[down.object_id] = up.unpack()

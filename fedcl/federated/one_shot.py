@@ -22,18 +22,18 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from distill.checks import whole
-from distill.condenser import Condenser, pixels_alone
-from distill.rng import derive, subseed
+from distill.condenser import Condenser, Task, pixels_alone
+from distill.rng import derive
 from distill.training import Recipe, train
 from distill.work import Work, training
-from fedcl.federated.base import FederatedMethod, LocalTask, Records, ServerTask, Sketch, Upload
-from fedcl.federated.small_sets import check_small_set, made, sketched_set, union
+from fedcl.federated.base import LocalTask, Records, ServerTask, Upload
+from fedcl.federated.small_sets import Distilling, check_small_set, union, wanted_by
 from fedcl.wire import pack_weights
 
 
 @final
 @dataclass(frozen=True)
-class OneShot(FederatedMethod):
+class OneShot(Distilling):
     """One upload of a small set.
 
     Attributes:
@@ -58,14 +58,9 @@ class OneShot(FederatedMethod):
         """Returns nothing: a client needs no weights."""
         return {}
 
-    def local_update(self, task: LocalTask) -> Records:
-        """Returns the client's small set."""
-        seed = subseed(task.world.seed, "client", task.client)
-        return made(self.method, task, self.ipc, seed)
-
-    def sketch(self, task: LocalTask) -> Sketch:
-        """Returns as many images, and the making of the set."""
-        return sketched_set(self.method, task, self.ipc)
+    def wanted(self, task: LocalTask) -> Task:
+        """Returns all images of the client, and ``ipc`` of each class."""
+        return wanted_by(task, self.ipc)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""

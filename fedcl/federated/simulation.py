@@ -20,6 +20,7 @@ from fedcl.federated.grid import Exchange, LocalGrid
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.rounds import run_rounds
 from fedcl.federated.strategy import MethodStrategy, Rules
+from fedcl.federated.workshop import Workshop
 from fedcl.wire import pack_weights
 
 SUMMED = ("bytes_up", "bytes_down", "payload_bytes", "seconds")
@@ -55,9 +56,10 @@ class Simulation:
         grid: RemoteGrid | None = None,
     ) -> None:
         if grid is None:
-            self.grid: LocalGrid | RemoteGrid = LocalGrid(
-                client_app(methods, world, channel), len(world.clients)
-            )
+            workshop = Workshop(methods, world, channel)
+            app = client_app(methods, world, channel, workshop.condense)
+            clients = len(world.clients)
+            self.grid: LocalGrid | RemoteGrid = LocalGrid(app, clients, workshop.prepare)
         else:  # its messages are of Flower's run, of which an in-process grid would be another
             self.grid = grid
         self.task = ServerTask(world, 0, 0, pack_weights(world.first_network()), None)

@@ -1,5 +1,6 @@
 """Small sets as clients make and upload them, and as the server checks and unites them."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -8,46 +9,69 @@ from distill.condenser import Condenser, Task, condense, even_counts
 from distill.coresets import Random
 from distill.images import LabelledImages
 from distill.pullback import Weights
-from distill.rng import derive
+from distill.rng import derive, subseed
 from distill.synthetic import Origin, SyntheticSet
 from distill.work import condensing
-from fedcl.federated.base import FROM_REAL, IMAGES, LocalTask, Records, Sketch, Upload, World
+from fedcl.federated.base import (
+    FROM_REAL,
+    IMAGES,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    Sketch,
+    Upload,
+    World,
+)
 from fedcl.wire import check_images, pack_images, unpack_images
 
 
-def made(
-    method: Condenser, task: LocalTask, ipc: int, seed: int, given: Weights | None = None
-) -> Records:
-    """Returns a client's small set as it is sent, and notes whether it started from real images.
+class Distilling(FederatedMethod):
+    """A method whose clients make a small set each, and upload it.
 
-    Args:
-        method: Makes it.
-        task: The client's round.
-        ipc: Images of each class that the client has; fewer where it has fewer real ones.
-        seed: Names the random streams.
-        given: A network that the set is to be good for, where the method takes one.
+    Attributes:
+        method: Makes the small sets.
     """
-    return _noted(task, condense(method, _wanted(task, ipc, seed, given)))
+
+    method: Condenser
+
+    @abstractmethod
+    def wanted(self, task: LocalTask) -> Task:
+        """Returns what a client makes small in its round, and how small."""
+
+    def local_update(self, task: LocalTask) -> Records:
+        """Returns the client's small set."""
+        return noted(task, task.condense(self.method, self.wanted(task)))
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns as many random images, and the making of the set."""
+        wanted = self.wanted(task)
+        records = noted(task, condense(Random(), wanted))
+        return Sketch(records, [condensing("making small sets", self.method, wanted)])
 
 
-def sketched_set(
-    method: Condenser, task: LocalTask, ipc: int, given: Weights | None = None
-) -> Sketch:
-    """Returns :func:`made` without its work: random images of the same number, and the making."""
-    wanted = _wanted(task, ipc, task.world.seed, given)
-    records = _noted(task, condense(Random(), wanted))
-    return Sketch(records, [condensing("making small sets", method, wanted)])
-
-
-def _noted(task: LocalTask, small: SyntheticSet) -> Records:
+def noted(task: LocalTask, small: SyntheticSet) -> Records:
+    """Returns a small set as it is sent, and notes whether it started from real images."""
     task.notes[FROM_REAL] = int(small.origin == "real")
     return {IMAGES: pack_images(small)}
 
 
-def _wanted(task: LocalTask, ipc: int, seed: int, given: Weights | None) -> Task:
-    networks = [] if given is None else [given]
-    counts = even_counts(task.data, ipc)
-    return Task(task.data, counts, task.world.normalisation, seed, networks)
+def wanted_by(task: LocalTask, ipc: int, *names: str | int, given: Sequence[Weights] = ()) -> Task:
+    """Returns the task of a client; all clients see the same fresh networks.
+
+    Args:
+        task: The client's round.
+        ipc: Images of each class that the client has; fewer where it has fewer real ones.
+        names: Of what the set is for, which tell its random streams from those of others.
+        given: Networks that the set is to be good for, where the method takes them.
+    """
+    return Task(
+        task.data,
+        even_counts(task.data, ipc),
+        task.world.normalisation,
+        subseed(task.world.seed, "client", task.client, *names),
+        given,
+        subseed(task.world.seed, "clients' networks", *names),
+    )
 
 
 def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] = ()) -> Task:

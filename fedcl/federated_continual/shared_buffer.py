@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser, Task, pixels_alone
 from distill.coresets import Random
 from distill.rng import subseed
 from distill.training import Additions, Recipe
@@ -37,7 +37,7 @@ from fedcl.federated.base import (
     Upload,
     World,
 )
-from fedcl.federated.small_sets import check_small_set, made, sketched_set, union
+from fedcl.federated.small_sets import Distilling, check_small_set, union, wanted_by
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
 from fedcl.wire import pack_images, unpack_images
@@ -109,7 +109,7 @@ class _Learning(FederatedMethod):
 
 @final
 @dataclass(frozen=True)
-class _Remembering(FederatedMethod):
+class _Remembering(Distilling):
     method: Condenser
     buffer: Budget
     rounds: int = field(default=1, init=False)
@@ -118,12 +118,8 @@ class _Remembering(FederatedMethod):
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         return {}
 
-    def local_update(self, task: LocalTask) -> Records:
-        seed = subseed(task.world.seed, "client", task.client, "memory", task.experience)
-        return made(self.method, task, self._share(task.world), seed)
-
-    def sketch(self, task: LocalTask) -> Sketch:
-        return sketched_set(self.method, task, self._share(task.world))
+    def wanted(self, task: LocalTask) -> Task:
+        return wanted_by(task, self._share(task.world), "memory", task.experience)
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
         learnt, held = union(uploads, server.world).data, _held(server, self.buffer)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.augment import Augmentation, Draw
+from distill.augment import Augmentation, Draw, each
 
 FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 EIGHT = (8, 8)
@@ -244,6 +244,19 @@ def test_no_family_changes_nothing(rng, augmentation):
     images = torch.randn(3, 3, 8, 8, generator=rng)
     for count in (1, 3):
         assert torch.equal(augmentation.draw(count, EIGHT, rng)(images), images)
+
+
+def test_each_group_is_transformed_by_its_own_draw_to_the_bit(rng):
+    draws = [Augmentation(FAMILIES, True).draw(1, EIGHT, rng) for _ in range(20)]
+    groups = torch.randint(20, (60,), generator=rng)
+    images, weights = torch.randn(2, 60, 3, 8, 8, generator=rng)
+    ours, alone = images.clone().requires_grad_(), images.clone().requires_grad_()
+    found = each(draws, groups, ours)
+    wanted = torch.cat([draws[g](alone[n : n + 1]) for n, g in enumerate(groups.tolist())])
+    assert found.equal(wanted)
+    found.backward(weights)
+    wanted.backward(weights)
+    assert ours.grad.equal(alone.grad)
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones():

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans as Lloyd
 from torch import Tensor
 
 from distill.condenser import Task, condense
@@ -103,6 +104,15 @@ def test_k_means_finds_the_means_of_two_clusters_in_each_class(rng):
     found = sorted(small.images[:2], key=lambda image: float(image.mean()))
     torch.testing.assert_close(torch.stack(found), torch.stack(means))
     torch.testing.assert_close(small.images[2], dark.mean(0) * 3 - 1)
+
+
+def test_a_single_image_is_its_centroid_as_k_means_finds(rng):
+    image = torch.randn(1, 64, generator=rng)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn.cluster.KMeans", None)
+        ours = centroids(image, 1, 0)
+    fitted = Lloyd(1, n_init=4, random_state=0).fit(image.double().numpy())
+    assert ours.equal(torch.from_numpy(fitted.cluster_centers_).float())
 
 
 def test_k_means_leaves_the_global_generator_as_it_was(rng):

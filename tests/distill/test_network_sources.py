@@ -99,6 +99,18 @@ def through_a_file(state: Mapping[str, Any]) -> dict[str, Any]:
     return torch.load(file, weights_only=True)
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
+def test_only_sources_that_say_so_show_tasks_the_same_networks(source):
+    def first(seed: int, networks: int | None) -> torch.Tensor:
+        task = replace(task_of([2, 2], seed), networks=networks)
+        network = source.begin(RealData(task), {}).take(0, set_of(task))
+        return torch.cat([w.flatten() for w in network.state_dict().values()])
+
+    assert first(1, 9).equal(first(2, 9)) == source.shared
+    assert not first(1, 9).equal(first(1, 8)) or not source.shared
+    assert not first(1, None).equal(first(2, None))
+
+
 def began(source: NetworkSource, task: Task) -> Networks:
     return source.begin(RealData(task), {})
 

@@ -33,6 +33,15 @@ def test_a_batch_knows_the_class_of_each_image():
     assert batch.classes == 2
 
 
+def test_joined_batches_keep_their_classes_apart():
+    first = ClassBatch(torch.zeros(2, 1, 8, 8), torch.tensor([1, 0]), torch.tensor([4, 7]))
+    second = ClassBatch(torch.ones(3, 1, 8, 8), torch.tensor([0, 0, 1]), torch.tensor([4, 5]))
+    batch = ClassBatch.joined([first, second, first])
+    assert batch.groups.tolist() == [1, 0, 2, 2, 3, 5, 4]
+    assert batch.labels.tolist() == [4, 7, 4, 5, 4, 7]
+    assert rows_of(batch.images) == [0, 0, 1, 1, 1, 0, 0]
+
+
 def test_a_group_has_the_images_and_classes_of_its_row():
     images = torch.arange(3.0).view(-1, 1, 1, 1)
     batch = ClassBatch(images, torch.tensor([1, 0, 1]), torch.tensor([4, 7]))
