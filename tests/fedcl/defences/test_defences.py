@@ -198,6 +198,13 @@ def test_krum_refuses_to_assume_too_many():
 # -- leave one out ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("threshold", "rejected"), [(1e-6, {5}), (1e6, set())])
+def test_only_a_harm_that_stands_out_is_a_reason(threshold, rejected):
+    # Client 5 alone does harm: half of the others stand out too, by how much they are missed.
+    found = evidence(honest() | {5: drawn(5, [1, 2, 0])})
+    assert set(LeaveOneOut(RECIPE, threshold).rejected(found)) == rejected
+
+
 def test_a_single_client_is_kept_by_leaving_out():
     assert LeaveOneOut(RECIPE, 1.0).rejected(evidence(honest(1))) == {}
 
