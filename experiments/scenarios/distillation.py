@@ -24,7 +24,7 @@ from experiments.networks import check_networks
 from experiments.pace import PATIENCE, patience
 from experiments.reporting.numbers import bytes_text
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
-from experiments.scenarios.foretold import memory, time_of
+from experiments.scenarios.foretold import Times, memory, time_of
 from fedcl.datasets import Dataset, DatasetSource
 
 CHECKPOINT_SECONDS = 20.0
@@ -134,23 +134,28 @@ class DistillationRun(Run):
         """Times a few steps of distilling, and of training on what the first of them left."""
         task, network = self._task(), self.scenario.network
         work = [(condensing("distilling", self.scenario.method, task), 1)]
-        held = memory(f"images {bytes_text(self.train.images.numel() * 4)}")
         try:
             with patience():
                 small = next(iter(self.scenario.method.steps(task))).result()
         except TimeoutError:
             late = f"no first step within {PATIENCE:.0f} s"
-            unknown = [Prediction("stored", None, "bytes", late), held]
-            return Forecast(self.train.counts[None], [*unknown, *time_of(work, {})])
-        sets = [(network, small.data)] * (1 + self.scenario.random + len(self.scenario.stores))
-        sets += [(other, small.data) for other in self.scenario.across.values()]
-        sets += [(network, self.train)] * self.scenario.whole
-        times = self.scenario.evaluation.networks
+            return self._forecast(Prediction("stored", None, "bytes", late), work)
+        own = 1 + self.scenario.random + len(self.scenario.stores)
+        networks, times = self.scenario.across, self.scenario.evaluation.networks
+        sets = [("evaluating", network, small.data)] * own
+        sets += [(f"evaluating {name}", other, small.data) for name, other in networks.items()]
+        sets += [("evaluating", network, self.train)] * self.scenario.whole
         work += [(self._evaluating(*one, small.rates), times) for one in sets]
-        stored = small.storage_bytes(self.scenario.store)
         basis = f"exact; {len(small)} images of {small.data.image_shape}"
-        known = [Prediction("stored", stored, "bytes", basis), held]
-        return Forecast(self.train.counts[None], [*known, *time_of(work, {})])
+        stored = small.storage_bytes(self.scenario.store)
+        return self._forecast(Prediction("stored", stored, "bytes", basis), work)
+
+    def _forecast(self, stored: Prediction, work: Sequence[Times]) -> Forecast:
+        seconds = time_of(work, {})
+        if self.scenario.race:
+            seconds.append(Prediction("  race", None, "seconds", "it ends when it is won"))
+        held = memory(f"images {bytes_text(self.train.images.numel() * 4)}")
+        return Forecast(self.train.counts[None], [stored, held, *seconds])
 
     def _task(self) -> Task:
         counts = even_counts(self.train, self.scenario.ipc)
@@ -158,7 +163,7 @@ class DistillationRun(Run):
         return Task(self.train, counts, self.data.normalisation, seed)
 
     def _evaluating(
-        self, architecture: Architecture, data: LabelledImages, rates: Sequence[float]
+        self, name: str, architecture: Architecture, data: LabelledImages, rates: Sequence[float]
     ) -> Work:
         def network() -> nn.Module:
             rng = derive(self.scenario.seed, "forecast")
@@ -166,7 +171,7 @@ class DistillationRun(Run):
             return made.to(self.device)
 
         recipe = self.scenario.evaluation.recipe_for(len(data), rates)
-        return training("evaluating", network, data, recipe)
+        return training(name, network, data, recipe)
 
     def _read_back(self, small: SyntheticSet, store: str) -> SyntheticSet:
         """The set as it is after a round trip through a store."""

@@ -14,11 +14,13 @@ def test_a_cell_is_a_number_and_its_share_of_the_largest_in_quarters():
 
 
 def test_many_clients_are_told_by_some_from_most_images_to_fewest():
-    counts = torch.arange(100).flip(0).view(100, 1).repeat(1, 10)
+    # Client i has i * 37 modulo 100 images of each class: 99 are client 27's, none client 0's.
+    counts = (torch.arange(100) * 37 % 100).view(100, 1).repeat(1, 10)
     lines = spread_text(counts).splitlines()
     assert lines[-1] == "20 of 100, from most images to fewest"
-    assert [int(line.split()[0]) for line in lines[1:-1]][:3] == [0, 5, 10]
-    assert int(lines[-2].split()[0]) == 99
+    assert [int(lines[row].split()[0]) for row in (1, -2)] == [27, 0]
+    images = [int(line.split()[-1]) for line in lines[1:-1]]
+    assert images == sorted(images, reverse=True)
 
 
 def test_a_hundred_classes_and_clients_fit_a_terminal():

@@ -13,8 +13,8 @@ def point(label: str, sent: float, accuracy: float) -> Point:
 
 POINTS = [
     point("dear", 900, 0.8),
-    point("cheap", 10, 0.3),
     point("worse at the same bytes", 10, 0.2),
+    point("cheap", 10, 0.3),
     point("beaten by a cheaper one", 50, 0.3),
     point("good", 100, 0.9),
 ]

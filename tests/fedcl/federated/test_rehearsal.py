@@ -1,9 +1,12 @@
 """A rehearsal sends what the run will send, and leaves the work undone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from distill.coresets import KMeans, Random
+from distill.networks import ConvNet
 from fedcl.compression.quantised import Quantised
 from fedcl.compression.sign import Sign
 from fedcl.compression.top_k import TopK
@@ -48,6 +51,17 @@ def test_every_client_sends_and_gets_the_bytes_of_the_run(world, plain, channel,
         told = rehearsed(method, world, 3, rules, CHANNELS[channel])
         run = played(method, world, 3, rules, CHANNELS[channel])
         assert sizes(told.reports) == sizes(run)
+
+
+def test_arrays_that_are_equal_at_first_travel_once_and_apart_later(world, plain):
+    # The blocks of a ConvNet start with the same ones and zeros.
+    deep = replace(world, architecture=ConvNet(2, 2))
+    told, run = (
+        rehearsed(FedAvg(2, plain()), deep, 2),
+        played(FedAvg(2, plain()), deep, 2, ALL, Channel()),
+    )
+    assert sizes(told.reports) == sizes(run)
+    assert run[0].totals["bytes_down"] < run[1].totals["bytes_down"]
 
 
 def test_small_sets_have_the_images_that_clients_have(world, plain):
