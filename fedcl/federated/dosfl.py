@@ -19,16 +19,18 @@ Differences from the paper: images travel as uint8, so that pixels stay within w
 have, and labels as float16; a step has images of each class that its client has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from distill.checks import positive, whole
 from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
+from distill.coresets import Random
 from distill.engine import Distillation
 from distill.images import LabelledImages
 from distill.labels import HardLabels
@@ -37,12 +39,14 @@ from distill.objectives.unrolled import Unrolled, in_order
 from distill.pullback import Weights, gradient, weights_of
 from distill.rng import subseed
 from distill.synthetic import SyntheticSet
+from distill.work import condensing
 from fedcl.federated.base import (
     IMAGES,
     FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
+    Sketch,
     Upload,
     World,
 )
@@ -92,16 +96,19 @@ class DOSFL(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the client's images, with their labels and the sizes of the steps."""
-        world, counts = task.world, even_counts(task.data, self.ipc)
-        seed = subseed(world.seed, "client", task.client)
-        first = weights_of(world.first_network())
-        small = condense(self.method, Task(task.data, counts, world.normalisation, seed, [first]))
+        small = condense(self.method, self._wanted(task))
         labels = small.data.targets
         if labels is None:
             raise RuntimeError("steps must have soft labels, which the method was checked for")
-        sizes = np.array(small.rates, np.float32).clip(max=self.largest)
-        steps = {"labels": pack_distributions(labels), "sizes": Array(sizes)}
-        return {IMAGES: pack_images(small), STEPS: ArrayRecord(steps)}
+        return self._sent(small, labels, small.rates)
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns as many random images and steps, and the learning of them."""
+        wanted, (method, _) = self._wanted(task), self._unrolled()
+        small = condense(Random(), wanted)
+        labels = one_hot(small.data.labels, task.world.num_classes).float()
+        records = self._sent(small, labels, [self.largest] * method.rate_count)
+        return Sketch(records, [condensing("learning steps", method, wanted)])
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong images, labels that are no distributions, and sizes out of range."""
@@ -130,6 +137,19 @@ class DOSFL(FederatedMethod):
         union = LabelledImages.union([sequence.data for sequence in sequences])
         memory = SyntheticSet(union, world.normalisation, "real")
         return replace(server, weights=pack_weights(network), memory=memory)
+
+    def _wanted(self, task: LocalTask) -> Task:
+        world, counts = task.world, even_counts(task.data, self.ipc)
+        seed = subseed(world.seed, "client", task.client)
+        return Task(
+            task.data, counts, world.normalisation, seed, [weights_of(world.first_network())]
+        )
+
+    def _sent(self, small: SyntheticSet, labels: Tensor, sizes: Sequence[float]) -> Records:
+        """Returns images, labels and sizes of steps as they are sent."""
+        cut = np.array(sizes, np.float32).clip(max=self.largest)
+        steps = {"labels": pack_distributions(labels), "sizes": Array(cut)}
+        return {IMAGES: pack_images(small), STEPS: ArrayRecord(steps)}
 
     def _unrolled(self) -> tuple[Distillation, Unrolled]:
         method = self.method

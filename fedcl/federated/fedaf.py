@@ -41,7 +41,8 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from distill.checks import at_least, positive, whole
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser, Task, condense, pixels_alone
+from distill.coresets import Random
 from distill.engine import Distillation
 from distill.images import LabelledImages
 from distill.networks import Network
@@ -52,6 +53,7 @@ from distill.pullback import weights_of
 from distill.real import ClassBatch
 from distill.rng import derive
 from distill.training import Additions, Recipe, train
+from distill.work import Work, condensing, training
 from fedcl.federated.base import (
     IMAGES,
     MODEL,
@@ -59,6 +61,7 @@ from fedcl.federated.base import (
     LocalTask,
     Records,
     ServerTask,
+    Sketch,
     Upload,
 )
 from fedcl.federated.small_sets import noted, union, wanted_by
@@ -123,12 +126,15 @@ class FedAF(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the client's small set of this round, and what it knows of its classes."""
-        network = task.network()
-        logits, labels = knowledge(network, task.data, self.temperature)
-        known = {"logits": Array(logits.half().numpy()), "labels": pack_distributions(labels)}
-        method = self._near(_received(task))
-        wanted = wanted_by(task, self.ipc, "round", task.round, given=[weights_of(network)])
-        return {**noted(task, task.condense(method, wanted)), KNOWLEDGE: ArrayRecord(known)}
+        small = task.condense(self._near(_received(task)), self._wanted(task))
+        return {**noted(task, small), KNOWLEDGE: self._known(task.network(), task.data)}
+
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns as many images, what the first network knows, and the making of the set."""
+        method, wanted = self._near(_received(task)), self._wanted(task)
+        known = self._known(task.world.first_network(), task.data)
+        records = {**noted(task, condense(Random(), wanted)), KNOWLEDGE: known}
+        return Sketch(records, [condensing("making small sets", method, wanted)])
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses all but a small set, and finite logits and distributions of its classes."""
@@ -140,6 +146,12 @@ class FedAF(FederatedMethod):
         classes = int((array_of(upload.records[IMAGES], "counts") > 0).sum())
         check_array(record, "logits", "float16", (classes, world.num_classes))
         check_distributions(record, "labels", classes, world.num_classes)
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        """Returns the task with the next mean logits, and the training, without its matching."""
+        sent, first = list(uploads), server.world.first_network
+        work = training("server training", first, union(sent, server.world).data, self.server)
+        return replace(server, kept=_next_logits(sent)), [work]
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, weights trained on it, and the next mean logits."""
@@ -154,10 +166,17 @@ class FedAF(FederatedMethod):
 
         rng = derive(world.seed, "server training", server.round)
         train(network, memory.data, self.server, rng, Additions(forward=forward))
-        logits = means_over_clients(sent, "logits")
-        rows = torch.stack([*logits.values()]).half()
-        kept = {"classes": torch.tensor(list(logits)), "logits": rows}
+        kept = _next_logits(sent)
         return replace(server, weights=pack_weights(network), memory=memory, kept=kept)
+
+    def _wanted(self, task: LocalTask) -> Task:
+        given = [weights_of(task.network())]
+        return wanted_by(task, self.ipc, "round", task.round, given=given)
+
+    def _known(self, network: Network, data: LabelledImages) -> ArrayRecord:
+        logits, labels = knowledge(network, data, self.temperature)
+        rows = {"logits": Array(logits.half().numpy()), "labels": pack_distributions(labels)}
+        return ArrayRecord(rows)
 
     def _near(self, means: Mapping[int, Tensor]) -> Condenser:
         """Returns the method with a bond to the mean logits of some classes."""
@@ -173,6 +192,13 @@ def _received(task: LocalTask) -> dict[int, Tensor]:
         return {}
     came = task.received[KNOWLEDGE].to_torch_state_dict()
     return dict(zip(came["classes"].tolist(), came["logits"].float(), strict=True))
+
+
+def _next_logits(sent: Sequence[Upload]) -> dict[str, Tensor]:
+    """Returns the mean logits of the next round, as the server keeps and sends them."""
+    logits = means_over_clients(sent, "logits")
+    rows = torch.stack([*logits.values()]).half()
+    return {"classes": torch.tensor(list(logits)), "logits": rows}
 
 
 @torch.no_grad()

@@ -39,6 +39,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import at_least, positive, whole
 from distill.condenser import Condenser, Task, condense, even_counts, pixels_alone
+from distill.coresets import Random
 from distill.engine import Distillation
 from distill.given_set import GivenSet
 from distill.images import LabelledImages
@@ -47,6 +48,7 @@ from distill.pullback import gradient, weights_of
 from distill.rng import subseed
 from distill.synthetic import SyntheticSet
 from distill.training import Additions, Recipe, train
+from distill.work import Work, condensing, training
 from fedcl.federated.averaging import check_network, weighted_mean
 from fedcl.federated.base import (
     IMAGES,
@@ -55,6 +57,7 @@ from fedcl.federated.base import (
     LocalTask,
     Records,
     ServerTask,
+    Sketch,
     Upload,
 )
 from fedcl.federated.small_sets import without_images
@@ -120,24 +123,50 @@ class FedLGD(FederatedMethod):
             return self._distilled(task)
         return self._trained(task)
 
+    def sketch(self, task: LocalTask) -> Sketch:
+        """Returns weights; the client keeps random images, and what it would do with its own."""
+        if IMAGES in task.received:
+            task.state[IMAGES] = task.received[IMAGES]
+        wanted, network = self._wanted(task), task.network()
+        own = condense(Random(), wanted).data
+        _keep(task, own)
+        if self._distils(task.round):
+            work = condensing("making small sets", self.method, wanted)
+        else:
+            additions = self._additions(task, network)
+            work = training("local training", lambda: network, own, self.local, additions)
+        return Sketch({MODEL: task.received[MODEL]}, [work])
+
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses weights of another shape or type, or that are not finite."""
         check_network(upload, server)
+
+    def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
+        """Returns the task with random anchors where there are new ones, and their making."""
+        task = self._anchored(server, weighted_mean(uploads))
+        if not self._distils(server.round):
+            return server, []
+        work = condensing("server distilling", self.anchors, task)
+        return replace(server, memory=condense(Random(), task)), [work]
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the mean of the weights, or with anchors from their step."""
         mean = weighted_mean(uploads)
         if not self._distils(server.round):
             return replace(server, weights=mean)
-        step = [record.to_torch_state_dict() for record in (server.weights, mean)]
-        seed = subseed(server.world.seed, "server distilling", server.round)
-        task = without_images(server.world, self.ipc, seed, step)
-        return replace(server, memory=condense(_going_on(self.anchors, server.memory), task))
+        anchors = _going_on(self.anchors, server.memory)
+        return replace(server, memory=condense(anchors, self._anchored(server, mean)))
 
     def _distils(self, number: int) -> bool:
         """Whether sets are made or mended in a round, as they are in none before the first."""
         distilling, since = divmod(number - 1, self.every)
         return since == 0 and 0 <= distilling < self.distillings
+
+    def _anchored(self, server: ServerTask, mean: ArrayRecord) -> Task:
+        """Returns what anchors are made from: the step from the weights to their mean."""
+        step = [record.to_torch_state_dict() for record in (server.weights, mean)]
+        seed = subseed(server.world.seed, "server distilling", server.round)
+        return without_images(server.world, self.ipc, seed, step)
 
     def _distilled(self, task: LocalTask) -> Records:
         own, network = self._mended(task), task.network()
@@ -148,25 +177,31 @@ class FedLGD(FederatedMethod):
 
     def _trained(self, task: LocalTask) -> Records:
         own, network = _kept(task) or self._mended(task), task.network()
-        additions, anchors = Additions(), task.state.get(IMAGES)
-        if isinstance(anchors, ArrayRecord):  # a client that missed them learns without
-            additions = Additions(
-                replayed=unpack_images(anchors, task.world.normalisation),
-                forward=lambda images, classes: self._forward(network, images, classes),
-            )
-        train(network, own, self.local, task.rng, additions)
+        train(network, own, self.local, task.rng, self._additions(task, network))
         return {MODEL: pack_weights(network)}
+
+    def _additions(self, task: LocalTask, network: Network) -> Additions:
+        """Returns replay of the anchors, with their contrast."""
+        anchors = task.state.get(IMAGES)
+        if not isinstance(anchors, ArrayRecord):  # a client that missed them learns without
+            return Additions()
+        return Additions(
+            replayed=unpack_images(anchors, task.world.normalisation),
+            forward=lambda images, classes: self._forward(network, images, classes),
+        )
 
     def _mended(self, task: LocalTask) -> LabelledImages:
         """Returns the client's set, made or mended for the weights that came, and keeps it."""
-        world, own = task.world, _kept(task)
-        before = None if own is None else SyntheticSet(own, world.normalisation, "real")
-        seed = subseed(world.seed, "client", task.client, "round", task.round)
-        counts, given = even_counts(task.data, self.ipc), [weights_of(task.network())]
-        wanted = Task(task.data, counts, world.normalisation, seed, given)
-        small = condense(_going_on(self.method, before), wanted).data
-        task.state[OWN] = pack_tensors({"images": small.images, "labels": small.labels})
+        own = _kept(task)
+        before = None if own is None else SyntheticSet(own, task.world.normalisation, "real")
+        small = condense(_going_on(self.method, before), self._wanted(task)).data
+        _keep(task, small)
         return small
+
+    def _wanted(self, task: LocalTask) -> Task:
+        world, given = task.world, [weights_of(task.network())]
+        seed = subseed(world.seed, "client", task.client, "round", task.round)
+        return Task(task.data, even_counts(task.data, self.ipc), world.normalisation, seed, given)
 
     def _forward(self, network: Network, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Returns logits and contrast; the first half of a batch is the client's."""
@@ -176,6 +211,10 @@ class FedLGD(FederatedMethod):
             (z[:half], classes[:half]), (z[half:], classes[half:]), self.temperature
         )
         return network.classifier(features), self.weight * contrast
+
+
+def _keep(task: LocalTask, own: LabelledImages) -> None:
+    task.state[OWN] = pack_tensors({"images": own.images, "labels": own.labels})
 
 
 def _kept(task: LocalTask) -> LabelledImages | None:
