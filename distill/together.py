@@ -6,7 +6,8 @@ larger task: its gradient on :math:`s_{kc}` is the one that task :math:`k` would
 through the network serves all, where each would be too small to keep a processor busy.
 
     1. Every task draws from its own streams: its start, its real images, its transforms.
-    2. The network sees the images of all; rounding apart, each set is what it would be alone.
+    2. The network sees the images of all. Each set is what it would be alone, to 1e-5, but where
+       the rounding of a larger product moves a ReLU across its kink.
     3. The loss that is watched is the largest that a task has, over its own first one: all stop
        where one alone would.
 """
