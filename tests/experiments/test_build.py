@@ -52,12 +52,15 @@ def test_every_part_of_a_method_builds(part, name):
 
 
 @pytest.mark.parametrize("name", known("comparison"))
-def test_every_arm_of_a_comparison_builds(name):
+def test_every_word_of_a_comparison_builds(name):
     content = yaml.safe_load((config_folder() / "comparison" / f"{name}.yaml").read_text())
     for line in content["arms"]:
         verb, *words = line.split()
+        built = set[str]()
         for combination in swept(words):
-            plan(KINDS.get(verb, verb), combination)
+            if not built.issuperset(combination):  # the command itself builds them all
+                plan(KINDS.get(verb, verb), combination)
+                built.update(combination)
 
 
 def test_hash_changes_with_what_decides_the_numbers_only():

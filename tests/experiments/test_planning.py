@@ -40,7 +40,7 @@ def test_every_verb_tells_memory_and_time_and_leaves_nothing(verb, tmp_path, cap
     words = ["plan", verb, *VERBS[verb].split(), "threads=1", f"output={tmp_path / 'runs'}"]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"^memory +\d+ MB ", printed, re.MULTILINE)
+    assert re.search(r"^memory +[\d.]+ [MG]B ", printed, re.MULTILINE)
     assert re.search(r"^time +[\d.]+ s ", printed, re.MULTILINE)
     assert "not predicted" not in printed
     assert max(map(len, printed.splitlines()[2:])) <= 120
