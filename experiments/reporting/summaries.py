@@ -16,8 +16,8 @@ _SENT = (
     Column("bytes_up", "Up", "bytes"),
     Column("bytes_down", "Down", "bytes"),
     Column("payload_bytes", "Of it payload", "bytes"),
-    Column("bytes_per_client_mean", "Mean of a client", "bytes"),
-    Column("bytes_per_client_max", "Most of a client", "bytes"),
+    Column("bytes_per_client_mean", "A client, mean", "bytes"),
+    Column("bytes_per_client_max", "A client, most", "bytes"),
 )
 _FORGETTING = (
     Column("average_accuracy", "Average accuracy", "percent", "higher"),
