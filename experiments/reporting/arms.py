@@ -14,7 +14,7 @@ from fedcl.statistics import Interval, mean_interval, paired_difference
 FEW_SEEDS = 3  # fewer are single looks
 # What keeps nothing, or has everything at once: a line to judge by, and no rival.
 BOUNDS = {
-    "continual": {"naive", "joint"},
+    "continual": {"naive", "joint", "cumulative"},
     "federated_continual": {"fedavg", "joint"},
 }
 # Settings of the problem, which no method chooses, by the first word of their key.

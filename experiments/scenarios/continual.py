@@ -71,7 +71,7 @@ class ContinualRun(Run):
     def steps(self, folder: Folder) -> Steps:
         """Learns the experiences; each ends with a checkpoint."""
         learner, classes = self.learner, self.setting.classes
-        total = 1 if learner.method.at_once else len(classes)
+        total = 1 if learner.method.learns == "stream" else len(classes)
         state = folder.load_checkpoint()
         history: list[Mapping[str, Any]] = [] if state is None else list(state["history"])
         untrained = learner.accuracies() if state is None else list(state["untrained"])
@@ -112,7 +112,7 @@ class ContinualRun(Run):
 
     def _row(self, index: int) -> dict[str, Any]:
         memory, accuracies = self.learner.memory, self.learner.accuracies()
-        seen = accuracies if self.learner.method.at_once else accuracies[: index + 1]
+        seen = accuracies if self.learner.method.learns == "stream" else accuracies[: index + 1]
         return {
             "experience": index,
             "classes": list(self.setting.classes[index]),
@@ -132,7 +132,7 @@ class ContinualRun(Run):
             "buffer_bytes": max(row["buffer_bytes"] for row in history),
             "buffer_images": max(row["buffer_images"] for row in history),
         }
-        if self.learner.method.at_once:
+        if self.learner.method.learns == "stream":
             return {"average_accuracy": sum(matrix[-1]) / len(matrix[-1]), **common}
         return {**stream_metrics(matrix, untrained), **common}
 

@@ -2,16 +2,18 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 from distill.condenser import Condenser
 from fedcl.memory import Budget
+
+Source = Literal["experience", "seen", "stream", "memory"]
 
 
 @final
 @dataclass(frozen=True)
 class Replayed:
-    """A memory to replay from.
+    """A memory of the stream.
 
     Attributes:
         method: Makes the small set of each experience.
@@ -27,10 +29,14 @@ class ContinualMethod(ABC):
 
     @property
     @abstractmethod
-    def at_once(self) -> bool:
-        """Whether all experiences are trained on together, as an upper bound."""
+    def learns(self) -> Source:
+        """What the network learns from when an experience comes.
+
+        The experience; all that were seen, this one among them; the whole stream at once, as an
+        upper bound; or, from scratch, what is replayed alone, once that has learnt the experience.
+        """
 
     @property
     @abstractmethod
     def replayed(self) -> Replayed | None:
-        """What is replayed beside the stream, if anything."""
+        """What is kept of earlier experiences, if anything."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from fedcl.continual.base import ContinualMethod, Replayed
+from fedcl.continual.base import ContinualMethod, Replayed, Source
 
 
 @final
@@ -12,9 +12,9 @@ class Joint(ContinualMethod):
     """Training on the whole stream together."""
 
     @property
-    def at_once(self) -> bool:
-        """True."""
-        return True
+    def learns(self) -> Source:
+        """The whole stream."""
+        return "stream"
 
     @property
     def replayed(self) -> Replayed | None:

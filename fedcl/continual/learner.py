@@ -13,7 +13,7 @@ from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, Network, fresh
 from distill.rng import derive, subseed
-from distill.training import Recipe, score
+from distill.training import Recipe, score, train
 from distill.work import Work
 from fedcl.continual.base import ContinualMethod
 from fedcl.memory import Memory
@@ -50,28 +50,22 @@ class Setting:
     recipe: Recipe
     seed: int
 
-    def __post_init__(self) -> None:
-        if self.recipe.decay_after is not None:
-            raise ValueError(
-                "training.decay_after must be null in a continual run, "
-                f"got {self.recipe.decay_after}"
-            )
-
 
 @final
 class Learner:
     """Learns experience by experience; it can be written down after any of them."""
 
     def __init__(self, method: ContinualMethod, setting: Setting) -> None:
-        self.method, self.setting = method, setting
-        train, rng = setting.train, derive(setting.seed, "network")
-        self.network = fresh(setting.architecture, train.image_shape, train.num_classes, rng)
+        self.method, self.setting, data = method, setting, setting.train
+        if method.learns != "memory":
+            _check_plain(setting.recipe)
+        self.network = self._fresh("network")
         self.memory: Memory | None = None
         if method.replayed is not None:
             self.memory = Memory.empty(
                 method.replayed.budget,
-                train.image_shape,
-                train.num_classes,
+                data.image_shape,
+                data.num_classes,
                 setting.normalisation,
             )
         self.tests = [
@@ -91,7 +85,7 @@ class Learner:
         """
         setting, replayed, work = self.setting, self.method.replayed, list[Work]()
         sketch = copy.copy(self)
-        for index in range(1 if self.method.at_once else len(setting.classes)):
+        for index in range(1 if self.method.learns == "stream" else len(setting.classes)):
             work.append(sketch._training(index))
             if sketch.memory is not None and replayed is not None:
                 rows = experience_rows(setting.train.labels, setting.classes[index])
@@ -115,17 +109,38 @@ class Learner:
         self, index: int, network: Network, recipe: Recipe, keeper: Condenser | None
     ) -> Memory | None:
         """Trains a network on experience ``index`` and returns the memory after it."""
-        avalanche = _avalanche()
         setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
+        if self.method.learns == "memory" and keeper is not None:
+            return self._from_scratch(index, network, recipe, keeper)
+        avalanche = _avalanche()
         benchmark = avalanche.class_incremental(setting.train, setting.test, setting.classes)
         stream = list(benchmark.train_stream)
         plugins, memory = [], self.memory
         if memory is not None and keeper is not None:
             policy = avalanche.CondensedBuffer(memory, keeper, seed)
             plugins.append(avalanche.ConstantRatioReplay(policy, seed))
-        experiences = stream if self.method.at_once else [stream[index]]
+        learnt = {"stream": stream, "seen": stream[: index + 1]}
+        experiences = learnt.get(self.method.learns, [stream[index]])
         avalanche.train_experiences(network, experiences, recipe, plugins, seed)
         return policy.memory if plugins else memory
+
+    def _from_scratch(
+        self, index: int, network: Network, recipe: Recipe, keeper: Condenser
+    ) -> Memory | None:
+        """Lets the memory learn experience ``index``, and a network it alone from new weights."""
+        setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
+        rows = experience_rows(setting.train.labels, setting.classes[index])
+        memory = self.memory
+        if memory is not None:
+            memory = memory.learn(setting.train.rows(rows), keeper, subseed(seed, "memory"))
+            network.load_state_dict(self._fresh("network", index).state_dict())
+            train(network, memory.data(), recipe, derive(seed, "training"))
+        return memory
+
+    def _fresh(self, *names: str | int) -> Network:
+        setting, data = self.setting, self.setting.train
+        rng = derive(setting.seed, *names)
+        return fresh(setting.architecture, data.image_shape, data.num_classes, rng)
 
     def accuracies(self) -> list[float]:
         """Returns the accuracy on each experience's test images, seen or not."""
@@ -141,3 +156,22 @@ class Learner:
         self.network.load_state_dict(state["network"])
         if self.memory is not None:
             self.memory = self.memory.restored(state["memory"])
+
+
+def _check_plain(recipe: Recipe) -> None:
+    """Refuses what Avalanche's loop doesn't do.
+
+    Raises:
+        ValueError: If the recipe asks for it.
+    """
+    plain = {
+        "decay_after": (recipe.decay_after, None),
+        "schedule": (recipe.schedule, None),
+        "loss": (recipe.loss, "cross_entropy"),
+        "cutmix": (recipe.cutmix, 0.0),
+        "precision": (recipe.precision, "float32"),
+    }
+    for name, (value, wanted) in plain.items():
+        if value != wanted:
+            rule = "null" if wanted is None else wanted
+            raise ValueError(f"training.{name} must be {rule} where Avalanche trains, got {value}")

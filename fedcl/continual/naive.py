@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from fedcl.continual.base import ContinualMethod, Replayed
+from fedcl.continual.base import ContinualMethod, Replayed, Source
 
 
 @final
@@ -12,9 +12,9 @@ class Naive(ContinualMethod):
     """Fine-tuning without a memory."""
 
     @property
-    def at_once(self) -> bool:
-        """False: experience by experience."""
-        return False
+    def learns(self) -> Source:
+        """The experience alone."""
+        return "experience"
 
     @property
     def replayed(self) -> Replayed | None:

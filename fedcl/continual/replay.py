@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import final
 
 from distill.condenser import Condenser, pixels_alone
-from fedcl.continual.base import ContinualMethod, Replayed
+from fedcl.continual.base import ContinualMethod, Replayed, Source
 from fedcl.memory import Budget
 
 
@@ -41,9 +41,9 @@ class Replay(ContinualMethod):
         pixels_alone(self.method)
 
     @property
-    def at_once(self) -> bool:
-        """False: experience by experience."""
-        return False
+    def learns(self) -> Source:
+        """The experience, with the memory beside it."""
+        return "experience"
 
     @property
     def replayed(self) -> Replayed | None:

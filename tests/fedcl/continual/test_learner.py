@@ -1,0 +1,123 @@
+"""A learner trains on what its method says, and on nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.augment import Augmentation
+from distill.coresets import Random
+from distill.images import LabelledImages, Normalisation
+from distill.networks import MLP, fresh
+from distill.rng import derive, subseed
+from distill.schedules import Cosine
+from distill.training import Recipe, train
+from fedcl.continual.cumulative import Cumulative
+from fedcl.continual.gdumb import GDumb
+from fedcl.continual.joint import Joint
+from fedcl.continual.learner import Learner, Setting
+from fedcl.continual.naive import Naive
+from fedcl.memory import Budget
+
+NORMALISATION = Normalisation([0.5], [0.25])
+RECIPE = Recipe(
+    epochs=6,
+    batch=8,
+    learning_rate=0.1,
+    momentum=0.0,
+    weight_decay=0.0,
+    decay_after=None,
+    augmentation=Augmentation([], False),
+)
+GDUMB = GDumb(Random(), Budget(6, None, "fixed", "float32"))
+
+
+def blocks(count: int, seed: int) -> LabelledImages:
+    """Classes 0, 1 and 2: a bright third of the image each, on noise."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    pixels = torch.randint(0, 90, (count, 1, 9, 9), generator=rng, dtype=torch.uint8)
+    for row, label in enumerate(labels.tolist()):
+        pixels[row, :, 3 * label : 3 * label + 3] += 150
+    return LabelledImages(NORMALISATION(pixels), labels, 3)
+
+
+def setting(recipe: Recipe = RECIPE, train: LabelledImages | None = None) -> Setting:
+    return Setting(
+        train=blocks(48, 1) if train is None else train,
+        test=blocks(30, 2),
+        classes=[[0], [1], [2]],
+        normalisation=NORMALISATION,
+        architecture=MLP(8, 1),
+        recipe=recipe,
+        seed=0,
+    )
+
+
+def learnt(method, experiences: int = 3, **words) -> Learner:
+    learner = Learner(method, setting(**words))
+    for index in range(experiences):
+        learner.learn(index)
+    return learner
+
+
+def assert_equal_networks(one, other):
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_cumulative_training_forgets_nothing_that_fine_tuning_forgets():
+    long = replace(RECIPE, epochs=40, learning_rate=0.3)
+    assert learnt(Cumulative(), recipe=long).accuracies() == [1.0, 1.0, 1.0]
+    assert min(learnt(Naive(), recipe=long).accuracies()) == 0.0
+
+
+def test_cumulative_training_knows_nothing_of_what_comes():
+    # The last experience's images are others: what is known before it comes doesn't change.
+    other = blocks(48, 1)
+    other.images[other.labels == 2] = 0.0
+    first, second = (learnt(Cumulative(), 2, train=data) for data in (None, other))
+    assert_equal_networks(first.network, second.network)
+
+
+def test_joint_training_is_one_step_on_all():
+    assert learnt(Joint(), 1).accuracies() == [1.0, 1.0, 1.0]
+
+
+def test_gdumb_is_a_fresh_network_trained_on_the_memory():
+    learner = learnt(GDUMB, 2)
+    assert learner.memory.data().counts.tolist() == [2, 2, 0]
+    expected = fresh(MLP(8, 1), (1, 9, 9), 3, derive(0, "network", 1))
+    rng = derive(subseed(0, "experience", 1), "training")
+    train(expected, learner.memory.data(), RECIPE, rng)
+    assert_equal_networks(learner.network, expected)
+
+
+def test_gdumb_learns_what_the_memory_holds():
+    assert learnt(GDUMB, recipe=replace(RECIPE, epochs=40)).accuracies() == [1.0, 1.0, 1.0]
+
+
+def test_gdumb_goes_on_from_what_was_written_down():
+    whole, first = learnt(GDUMB), learnt(GDUMB, 2)
+    second = Learner(GDUMB, setting())
+    second.restore(first.state())
+    second.learn(2)
+    assert_equal_networks(whole.network, second.network)
+    assert torch.equal(whole.memory.data().images, second.memory.data().images)
+
+
+REFUSED = {
+    "decay_after must be null where Avalanche trains, got 3": {"decay_after": 3},
+    "precision must be float32 where": {"precision": "bfloat16"},
+    "schedule must be null where": {"schedule": Cosine(0.0)},
+    "cutmix must be 0.0 where": {"cutmix": 0.5},
+    "loss must be cross_entropy where": {"loss": "squared"},
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_avalanche_does_not_do_is_refused(reason):
+    recipe = replace(RECIPE, **REFUSED[reason])
+    with pytest.raises(ValueError, match=f"training.{reason}"):
+        Learner(Naive(), setting(recipe))
+    Learner(GDUMB, setting(recipe))  # which Avalanche doesn't train
