@@ -16,6 +16,7 @@ NEEDED = {
 WITH = {
     "federated/one_shot": ["method=random"],
     "continual/replay": ["method=random", "buffer.images=20"],
+    "continual/gdumb": ["method=random", "buffer.images=20"],
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],
 }
@@ -54,9 +55,9 @@ def test_every_part_of_a_method_builds(part, name):
 @pytest.mark.parametrize("name", known("comparison"))
 def test_every_word_of_a_comparison_builds(name):
     content = yaml.safe_load((config_folder() / "comparison" / f"{name}.yaml").read_text())
+    built = set[str]()
     for line in content["arms"]:
         verb, *words = line.split()
-        built = set[str]()
         for combination in swept(words):
             if not built.issuperset(combination):  # the command itself builds them all
                 plan(KINDS.get(verb, verb), combination)

@@ -35,7 +35,9 @@ def until(condition, patience=PATIENCE) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_an_ended_comparison_leaves_no_worker(tmp_path, how):
     words = ["-m", "experiments", "compare", "toy", f"output={tmp_path}/runs", "jobs=1"]
     words.append(f"report={tmp_path}/report")
