@@ -88,8 +88,7 @@ class Learner:
         for index in range(1 if self.method.learns == "stream" else len(setting.classes)):
             work.append(sketch._training(index))
             if sketch.memory is not None and replayed is not None:
-                rows = experience_rows(setting.train.labels, setting.classes[index])
-                real, memory = setting.train.rows(rows), sketch.memory
+                real, memory = self._images(index), sketch.memory
                 work.append(memory.learning(real, replayed.method, setting.seed))
                 sketch = copy.copy(sketch)
                 sketch.memory = memory.learn(real, Random(), setting.seed)
@@ -110,12 +109,15 @@ class Learner:
     ) -> Memory | None:
         """Trains a network on experience ``index`` and returns the memory after it."""
         setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
-        if self.method.learns == "memory" and keeper is not None:
-            return self._from_scratch(index, network, recipe, keeper)
-        avalanche = _avalanche()
+        memory, from_scratch = self.memory, self.method.learns == "memory"
+        if memory is not None and keeper is not None and from_scratch:
+            memory = memory.learn(self._images(index), keeper, subseed(seed, "memory"))
+            network.load_state_dict(self._fresh("network", index).state_dict())
+            train(network, memory.data(), recipe, derive(seed, "training"))
+            return memory
+        avalanche, plugins = _avalanche(), []
         benchmark = avalanche.class_incremental(setting.train, setting.test, setting.classes)
         stream = list(benchmark.train_stream)
-        plugins, memory = [], self.memory
         if memory is not None and keeper is not None:
             policy = avalanche.CondensedBuffer(memory, keeper, seed)
             plugins.append(avalanche.ConstantRatioReplay(policy, seed))
@@ -124,18 +126,9 @@ class Learner:
         avalanche.train_experiences(network, experiences, recipe, plugins, seed)
         return policy.memory if plugins else memory
 
-    def _from_scratch(
-        self, index: int, network: Network, recipe: Recipe, keeper: Condenser
-    ) -> Memory | None:
-        """Lets the memory learn experience ``index``, and a network it alone from new weights."""
-        setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
-        rows = experience_rows(setting.train.labels, setting.classes[index])
-        memory = self.memory
-        if memory is not None:
-            memory = memory.learn(setting.train.rows(rows), keeper, subseed(seed, "memory"))
-            network.load_state_dict(self._fresh("network", index).state_dict())
-            train(network, memory.data(), recipe, derive(seed, "training"))
-        return memory
+    def _images(self, index: int) -> LabelledImages:
+        data = self.setting.train
+        return data.rows(experience_rows(data.labels, self.setting.classes[index]))
 
     def _fresh(self, *names: str | int) -> Network:
         setting, data = self.setting, self.setting.train
