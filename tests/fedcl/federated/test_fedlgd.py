@@ -27,7 +27,9 @@ from distill.parameterisations.pixels import Pixels
 from distill.pullback import gradient, weights_of
 from distill.training import train
 from fedcl.federated.base import LocalTask, ServerTask, Upload
+from fedcl.federated.channel import Channel
 from fedcl.federated.fedlgd import OWN, FedLGD, anchored_contrast
+from fedcl.federated.rehearsal import rehearse
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.small_sets import without_images
 from fedcl.federated.strategy import Rules
@@ -204,6 +206,17 @@ def test_a_resumed_run_ends_as_an_unbroken_one(method, world, cut):
     for number in range(cut + 1, 7):
         second.play("update", number)
     assert flat(unbroken).equal(flat(second))
+
+
+def test_clients_keep_as_much_in_a_rehearsal_as_in_the_run(method, world):
+    def kept(simulation: Simulation) -> list[int]:
+        states = simulation.grid.states.values()
+        return [sum(map(len, blobs.values())) for _, blobs in states]
+
+    run, _, _ = simulated(method, world, 2)
+    told = rehearse({"update": method}, world, Rules(1.0, 1.0), Channel(), [(0, "update")] * 2)
+    assert kept(told.simulation) == kept(run)
+    assert min(kept(run)) > 2 * 64 * 4  # two images at least
 
 
 @pytest.mark.parametrize("number", [1, 2])
