@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
 
-from distill.networks import Architecture
-from distill.training import Recipe, score
+from distill.networks import Architecture, Network
+from distill.training import Recipe
 from experiments.forecast import Forecast, Prediction
 from experiments.networks import check_networks
 from experiments.reporting.numbers import bytes_text
@@ -17,9 +17,11 @@ from experiments.scenarios.distillation import shown_beside
 from experiments.scenarios.foretold import memory, time_of
 from fedcl import metrics
 from fedcl.continual.base import ContinualMethod
-from fedcl.continual.learner import Learner, Setting
+from fedcl.continual.learner import Cost, Learner, Setting
 from fedcl.datasets import Dataset, DatasetSource
-from fedcl.streams import Stream, experience_rows
+from fedcl.streams.base import Stream
+
+COSTS = ("train_seconds", "distill_seconds", "evaluate_seconds", "samples")
 
 
 @final
@@ -47,10 +49,10 @@ class Continual(Scenario):
         """Loads the data, checks that every network takes it, and makes the learner."""
         data = self.dataset.load(self.seed)
         check_networks(self, data.train)
+        train, test = data.normalised(data.train), data.normalised(data.test)
         setting = Setting(
-            train=data.normalised(data.train),
-            test=data.normalised(data.test),
-            classes=self.stream.split(data.train.num_classes, self.seed),
+            experiences=self.stream.divide(train, test, self.seed),
+            tells_tasks=self.stream.tells_tasks,
             normalisation=data.normalisation,
             architecture=self.network,
             recipe=self.training,
@@ -70,8 +72,8 @@ class ContinualRun(Run):
 
     def steps(self, folder: Folder) -> Steps:
         """Learns the experiences; each ends with a checkpoint."""
-        learner, classes = self.learner, self.setting.classes
-        total = 1 if learner.method.learns == "stream" else len(classes)
+        learner = self.learner
+        total = 1 if learner.method.learns == "stream" else len(self.setting.experiences)
         state = folder.load_checkpoint()
         history: list[Mapping[str, Any]] = [] if state is None else list(state["history"])
         untrained = learner.accuracies() if state is None else list(state["untrained"])
@@ -79,8 +81,8 @@ class ContinualRun(Run):
             learner.restore(state)
         for index in range(len(history), total):
             clock = time.perf_counter()
-            learner.learn(index)
-            history.append({**self._row(index), "seconds": time.perf_counter() - clock})
+            cost = learner.learn(index)
+            history.append({**self._row(index, cost), "seconds": time.perf_counter() - clock})
             folder.save_checkpoint({**learner.state(), "history": history, "untrained": untrained})
             text = f"average accuracy {history[-1]['accuracy']:.3f}"
             yield Progress(index + 1, total, text)
@@ -95,46 +97,60 @@ class ContinualRun(Run):
         """Times an epoch of some experiences, and a few steps of what fills the memory."""
         work, kept = self.learner.work()
         stored, images = (0, 0) if kept is None else (kept.bytes, len(kept))
-        train = self.setting.train
         return Forecast(
-            torch.stack(
-                [
-                    train.rows(experience_rows(train.labels, group)).counts
-                    for group in self.setting.classes
-                ]
-            ),
+            torch.stack([experience.train.counts for experience in self.setting.experiences]),
             [
                 Prediction("buffer", stored, "bytes", f"exact; {images} images at the end"),
                 *time_of([(piece, 1) for piece in work], {}),
-                memory(f"images {bytes_text(train.images.numel() * 4)}"),
+                memory(f"images {bytes_text(self.setting.data.images.numel() * 4)}"),
             ],
         )
 
-    def _row(self, index: int) -> dict[str, Any]:
-        memory, accuracies = self.learner.memory, self.learner.accuracies()
-        seen = accuracies if self.learner.method.learns == "stream" else accuracies[: index + 1]
+    def _row(self, index: int, cost: Cost) -> dict[str, Any]:
+        clock, learner = time.perf_counter(), self.learner
+        memory, accuracies = learner.memory, learner.accuracies()
+        seen = accuracies if learner.method.learns == "stream" else accuracies[: index + 1]
         return {
             "experience": index,
-            "classes": list(self.setting.classes[index]),
+            "classes": list(self.setting.experiences[index].classes),
             "accuracies": accuracies,
             "accuracy": sum(seen) / len(seen),
             "buffer_bytes": 0 if memory is None else memory.bytes,
             "buffer_images": 0 if memory is None else len(memory),
+            "kept_bytes": learner.kept_bytes,
+            **asdict(cost),
+            "evaluate_seconds": time.perf_counter() - clock,
         }
 
     def _metrics(self, history: list[Mapping[str, Any]], untrained: list[float]) -> dict[str, Any]:
         matrix = [list(row["accuracies"]) for row in history]
+        groups = [list(experience.classes) for experience in self.setting.experiences]
+        kept = max(row["kept_bytes"] for row in history)
         common = {
             "accuracy_matrix": matrix,
-            "experience_classes": [list(group) for group in self.setting.classes],
-            "class_order": [label for group in self.setting.classes for label in group],
-            "test_accuracy": score(self.learner.network, self.setting.test)[0],
+            "experience_classes": groups,
+            "class_order": list(dict.fromkeys(label for group in groups for label in group)),
+            "test_accuracy": self._weighted(matrix[-1]),
             "buffer_bytes": max(row["buffer_bytes"] for row in history),
             "buffer_images": max(row["buffer_images"] for row in history),
+            "kept_bytes": kept,
+            "model_copies": kept / network_bytes(self.learner.network),
+            **{name: sum(row[name] for row in history) for name in COSTS},
         }
         if self.learner.method.learns == "stream":
             return {"average_accuracy": sum(matrix[-1]) / len(matrix[-1]), **common}
         return {**stream_metrics(matrix, untrained), **common}
+
+    def _weighted(self, accuracies: list[float]) -> float:
+        """Returns the accuracy over all test images, whichever experience they are of."""
+        sizes = [len(experience.test) for experience in self.setting.experiences]
+        pairs = zip(accuracies, sizes, strict=True)
+        return sum(accuracy * size for accuracy, size in pairs) / sum(sizes)
+
+
+def network_bytes(network: Network) -> int:
+    """Returns the bytes of the network's parameters."""
+    return sum(weights.numel() * weights.element_size() for weights in network.parameters())
 
 
 def stream_metrics(matrix: list[list[float]], untrained: list[float]) -> dict[str, float]:
@@ -145,6 +161,7 @@ def stream_metrics(matrix: list[list[float]], untrained: list[float]) -> dict[st
         "average_incremental_accuracy": metrics.average_incremental_accuracy(R),
         "average_forgetting": metrics.average_forgetting(R),
         "backward_transfer": metrics.backward_transfer(R),
+        "learning_accuracy": metrics.learning_accuracy(R),
         "forward_transfer": metrics.forward_transfer(
             R, torch.tensor(untrained, dtype=torch.float64)
         ),

@@ -35,7 +35,7 @@ from fedcl.federated.strategy import Rules
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.partition import Partition
 from fedcl.shift import Shift, Views
-from fedcl.streams import Stream, experience_rows
+from fedcl.streams.base import ClassStream, experience_rows
 
 LEARN, REMEMBER = "learn", "remember"
 
@@ -68,7 +68,7 @@ class FederatedContinual(Scenario):
     network: Architecture
     partition: Partition
     shift: Shift
-    stream: Stream
+    stream: ClassStream
     clients: int
     participation: float
     availability: Availability
@@ -80,6 +80,11 @@ class FederatedContinual(Scenario):
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         self.rules.availability.check(self.clients)
+        if not isinstance(self.stream, ClassStream):
+            raise ValueError(
+                "stream must bring classes that never come back where clients learn it, as "
+                f"class_incremental does, got {type(self.stream).__name__}"
+            )
 
     @property
     def rules(self) -> Rules:

@@ -1,4 +1,4 @@
-"""Avalanche's side: benchmark, storage policy, replay in a constant ratio, one strategy.
+"""Avalanche's side: storage policy, replay in a constant ratio, the loop that lessons follow.
 
 The only file that imports Avalanche 0.6, which takes seconds; import this one late. What it
 works around, and where:
@@ -7,29 +7,31 @@ works around, and where:
   warning filters at every call: :class:`CondensedBuffer` overrides it;
 - ``ReplayDataLoader`` cycles through a memory in batches, the last one short:
   :class:`ConstantRatioReplay` draws as many memory images as the batch has, every time;
-- the loaders draw from torch's global generator: :func:`train_experiences` seeds it.
+- the loaders draw from torch's global generator: :func:`follow` seeds it.
 """
 
 import warnings
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.benchmarks.utils.flat_data import ConstantSequence
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.storage_policy import ExemplarsBuffer
-from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill.condenser import Condenser
 from distill.images import LabelledImages
+from distill.networks import Network
+from distill.precision import products
 from distill.rng import derive, global_stream, subseed
 from distill.training import Recipe, augmented
+from fedcl.continual.base import Batch, Lesson
 from fedcl.memory import Memory
 
 
@@ -118,32 +120,91 @@ class ConstantRatioReplay(SupervisedPlugin):  # type: ignore[misc]
 
 
 @final
-class BatchAugmentation(SupervisedPlugin):  # type: ignore[misc]
-    """Transforms stream and memory images of a batch alike, after replay has extended it."""
+@dataclass(frozen=True)
+class Course:
+    """What Avalanche's loop is to do with one experience.
 
-    def __init__(self, recipe: Recipe, seed: int) -> None:
-        super().__init__()
-        self.recipe, self.rng = recipe, derive(seed, "augmentation")
+    Attributes:
+        lesson: How it is learnt.
+        recipe: Epochs, batch, step sizes, augmentation, precision.
+        held: Normalised images of the memory; none: empty.
+        answers: For each class, the classes that its images may be told to be, bool
+            ``(num_classes, num_classes)``; None: all.
+        index: Which experience it is.
+    """
 
-    def before_forward(self, strategy: Any, **_: Any) -> None:
-        """Transforms the images of the batch."""
-        batch = strategy.mbatch
-        batch[0] = augmented(batch[0], self.recipe.augmentation, self.rng)
+    lesson: Lesson
+    recipe: Recipe
+    held: LabelledImages
+    answers: Tensor | None
+    index: int
 
 
-def class_incremental(
-    train: LabelledImages, test: LabelledImages, classes: Sequence[Sequence[int]]
-) -> Any:
-    """Returns the benchmark whose experience i holds ``classes[i]``, normalised images."""
-    return nc_benchmark(
-        Tensors(train),
-        Tensors(test),
-        n_experiences=len(classes),
-        task_labels=False,
-        shuffle=False,
-        fixed_class_order=[label for group in classes for label in group],
-        per_exp_classes={index: len(group) for index, group in enumerate(classes)},
-    )
+@final
+class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
+    """Avalanche's loop where a lesson says what a batch is and what its loss is.
+
+    Attributes:
+        samples: Images that have passed through training, those of the memory included.
+    """
+
+    def __init__(self, *, network: Network, course: Course, seed: int) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No loggers specified")
+            evaluator = EvaluationPlugin(loggers=[])
+        super().__init__(
+            model=network,
+            optimizer=course.recipe.build_optimiser(network),
+            train_mb_size=course.recipe.batch,
+            train_epochs=course.recipe.epochs,
+            evaluator=evaluator,
+        )
+        self.course, self.samples = course, 0
+        self.replay_rng = derive(seed, "replay", course.index)
+        self.augmentation_rng = derive(seed, "augmentation")
+        self.batch: Batch | None = None
+
+    def _before_training_epoch(self, **words: Any) -> None:
+        super()._before_training_epoch(**words)
+        self.course.recipe.pace(self.optimizer, self.clock.train_exp_epochs)
+
+    def forward(self) -> Tensor:
+        """Returns the lesson's loss on the batch."""
+        recipe = self.course.recipe
+        self.batch = self._extended(self.mb_x, self.mb_y)
+        self.samples += len(self.batch.labels)
+        with products(recipe.precision, self.mb_x.device):
+            return self.course.lesson.loss(self.model, self.batch)
+
+    def criterion(self) -> Tensor:
+        """Returns the same."""
+        loss: Tensor = self.mb_output
+        return loss
+
+    def optimizer_step(self) -> None:
+        """Takes a step along what the lesson makes of the gradients."""
+        lesson = self.course.lesson
+        if lesson.adjust is not None and self.batch is not None:
+            lesson.adjust(self.model, self.batch)
+        super().optimizer_step()
+        if lesson.stepped is not None:
+            lesson.stepped(self.model)
+
+    def _extended(self, images: Tensor, labels: Tensor) -> Batch:
+        """Returns a batch of the stream with images of the memory, all augmented alike."""
+        course, fresh, rows = self.course, len(labels), torch.zeros(0).long()
+        if len(course.held):
+            rows = self._chosen(images, labels)
+            images = torch.cat([images, course.held.images[rows]])
+            labels = torch.cat([labels, course.held.labels[rows]])
+        answers = None if course.answers is None else course.answers[labels]
+        seen = augmented(images, course.recipe.augmentation, self.augmentation_rng)
+        return Batch(seen, images, labels, fresh, rows, answers)
+
+    def _chosen(self, images: Tensor, labels: Tensor) -> Tensor:
+        if self.course.lesson.choose is not None:
+            return self.course.lesson.choose(self.model, images, labels)
+        return torch.randint(len(self.course.held), (len(labels),), generator=self.replay_rng)
 
 
 def images_of(dataset: Any, num_classes: int) -> LabelledImages:
@@ -155,7 +216,7 @@ def images_of(dataset: Any, num_classes: int) -> LabelledImages:
 
 
 def replay_dataset(data: LabelledImages) -> Any:
-    """Returns images as the data set that Avalanche's replay loaders read."""
+    """Returns images as the data set that Avalanche's loaders read."""
     targets = DataAttribute(data.labels.tolist(), "targets")
     tasks = TaskLabels(ConstantSequence(0, len(data)))
     return TaskAwareSupervisedClassificationDataset(
@@ -163,37 +224,20 @@ def replay_dataset(data: LabelledImages) -> Any:
     )
 
 
-def train_experiences(
-    network: nn.Module,
-    experiences: Sequence[Any],
-    recipe: Recipe,
-    plugins: Sequence[SupervisedPlugin],
-    seed: int,
-) -> None:
-    """Trains ``network`` in place on Avalanche's experiences, several of them as if one.
+def follow(network: Network, data: LabelledImages, course: Course, seed: int) -> int:
+    """Trains ``network`` in place on one experience; returns how many images passed through it.
 
-    A new strategy is made each time, so that nothing but the network and the plugins' memory
-    goes from one call to the next, and a run resumes from those alone.
+    A new strategy is made each time, so that nothing but the network and what the lesson leaves
+    goes from one experience to the next, and a run resumes from those alone.
 
     Args:
         network: What is trained.
-        experiences: One or more.
-        recipe: Epochs, batch, step size; ``decay_after`` must be None.
-        plugins: Replay, if any.
+        data: Normalised images of the experience.
+        course: How.
         seed: Names the streams of this call.
     """
-    template = SupervisedTemplate if len(experiences) == 1 else JointTraining
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No loggers specified")
-        evaluator = EvaluationPlugin(loggers=[])
-    strategy = template(
-        model=network,
-        optimizer=recipe.build_optimiser(network),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=recipe.batch,
-        train_epochs=recipe.epochs,
-        plugins=[*plugins, BatchAugmentation(recipe, seed)],
-        evaluator=evaluator,
-    )
+    strategy = LessonStrategy(network=network, course=course, seed=seed)
+    benchmark = benchmark_from_datasets(train=[replay_dataset(data)])
     with global_stream(subseed(seed, "loader")):
-        strategy.train(list(experiences))
+        strategy.train(list(benchmark.train_stream))
+    return strategy.samples

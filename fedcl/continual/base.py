@@ -1,13 +1,27 @@
-"""What a continual method is, before any framework: what it trains on, and what it keeps."""
+"""What a continual method is, before any framework: what it trains on, how, and what it keeps.
+
+A method hands out a :class:`Lesson` for each experience; Avalanche's loop follows it
+(:mod:`fedcl.continual.avalanche`). What a lesson leaves behind is the method's state: tensors
+by name, so that a run resumes from them, and their bytes are counted.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
 from distill.condenser import Condenser
+from distill.images import LabelledImages
+from distill.networks import Network
+from distill.training import Recipe
 from fedcl.memory import Budget
 
 Source = Literal["experience", "seen", "stream", "memory"]
+State = Mapping[str, Tensor]
 
 
 @final
@@ -22,6 +36,97 @@ class Replayed:
 
     method: Condenser
     budget: Budget
+
+
+@final
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees: N images of the stream, and after them M of the memory.
+
+    Attributes:
+        images: Augmented, ``(N + M, C, H, W)``.
+        plain: The same images as they were.
+        labels: Their classes, int64, ``(N + M,)``.
+        fresh: N, how many are of the stream.
+        rows: Which images of the memory the others are, int64, ``(M,)``.
+        answers: Classes that an image may be told to be, bool, ``(N + M, num_classes)``;
+            None: all.
+    """
+
+    images: Tensor
+    plain: Tensor
+    labels: Tensor
+    fresh: int
+    rows: Tensor
+    answers: Tensor | None
+
+    def cross_entropy(self, logits: Tensor, part: slice = slice(None)) -> Tensor:
+        """Returns the mean cross-entropy of logits ``(n, num_classes)`` of a part of the batch."""
+        return F.cross_entropy(self.allowed(logits, part), self.labels[part])
+
+    def allowed(self, logits: Tensor, part: slice = slice(None)) -> Tensor:
+        """Returns the logits, those of classes that are no answers at minus infinity."""
+        logits = logits.float()
+        if self.answers is None:
+            return logits
+        return logits.masked_fill(~self.answers[part], -torch.inf)
+
+    @property
+    def stream(self) -> slice:
+        """Where the images of the stream are."""
+        return slice(0, self.fresh)
+
+    @property
+    def memory(self) -> slice:
+        """Where the images of the memory are."""
+        return slice(self.fresh, None)
+
+
+@final
+@dataclass(frozen=True)
+class Moment:
+    """Where the stream stands when an experience comes.
+
+    Attributes:
+        network: What is trained, as earlier experiences left it.
+        held: Normalised images of the memory, ordered by class; none: empty.
+        classes: Classes of the experience, and whether they came before doesn't matter.
+        earlier: Classes of the experiences before it.
+        recipe: How networks are trained.
+        left: What the method's last lesson left; empty at first.
+        rng: Draws what the lesson draws, and nothing else does.
+    """
+
+    network: Network
+    held: LabelledImages
+    classes: Sequence[int]
+    earlier: Sequence[int]
+    recipe: Recipe
+    left: State
+    rng: torch.Generator
+
+
+@final
+@dataclass(frozen=True)
+class Lesson:
+    """How one experience is learnt.
+
+    Attributes:
+        loss: Of the network on a batch; its gradient is what the step follows.
+        choose: Which of the memory's images, int64 ``(M,)``, a batch of the stream is
+            extended by, from the network and that batch's images and classes; None: as many
+            as it has, drawn with replacement, so that the ratio is constant.
+        adjust: Changes the gradients in place before the step, given the batch.
+        stepped: Is told that a step was taken.
+        leave: From the network, the experience's images and what the memory holds now, what
+            the next lesson needs; None: nothing.
+    """
+
+    loss: Callable[[Network, Batch], Tensor]
+    choose: Callable[[Network, Tensor, Tensor], Tensor] | None = None
+    adjust: Callable[[Network, Batch], None] | None = None
+    stepped: Callable[[Network], None] | None = None
+    leave: Callable[[Network, LabelledImages, LabelledImages], State] | None = None
 
 
 class ContinualMethod(ABC):
@@ -40,3 +145,25 @@ class ContinualMethod(ABC):
     @abstractmethod
     def replayed(self) -> Replayed | None:
         """What is kept of earlier experiences, if anything."""
+
+    @abstractmethod
+    def lesson(self, moment: Moment) -> Lesson:
+        """Returns how the experience that comes now is learnt.
+
+        Raises:
+            ValueError: If the method can't learn it, as one that needs a memory and has none.
+        """
+
+    @abstractmethod
+    def classifier(self, network: Network, held: LabelledImages) -> nn.Module:
+        """Returns what answers: the network itself, or what compares its features.
+
+        Args:
+            network: As trained so far.
+            held: What the memory holds.
+        """
+
+
+def plain(network: Network, batch: Batch) -> Tensor:
+    """Returns the mean cross-entropy over stream and memory alike: the loss of naive replay."""
+    return batch.cross_entropy(network(batch.images))

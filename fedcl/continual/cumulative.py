@@ -7,7 +7,11 @@ out: the bound of what any memory can do, at the price of keeping the whole stre
 from dataclasses import dataclass
 from typing import final
 
-from fedcl.continual.base import ContinualMethod, Replayed, Source
+from torch import nn
+
+from distill.images import LabelledImages
+from distill.networks import Network
+from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
 
 
 @final
@@ -24,3 +28,11 @@ class Cumulative(ContinualMethod):
     def replayed(self) -> Replayed | None:
         """Nothing: experiences are kept as they came."""
         return None
+
+    def lesson(self, moment: Moment) -> Lesson:  # noqa: ARG002
+        """Plain training."""
+        return Lesson(plain)
+
+    def classifier(self, network: Network, held: LabelledImages) -> nn.Module:  # noqa: ARG002
+        """The network."""
+        return network

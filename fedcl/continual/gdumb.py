@@ -20,8 +20,12 @@ here it falls once, along a cosine.
 from dataclasses import dataclass
 from typing import final
 
+from torch import nn
+
 from distill.condenser import Condenser, pixels_alone
-from fedcl.continual.base import ContinualMethod, Replayed, Source
+from distill.images import LabelledImages
+from distill.networks import Network
+from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
 from fedcl.memory import Budget
 
 
@@ -50,3 +54,11 @@ class GDumb(ContinualMethod):
     def replayed(self) -> Replayed | None:
         """The memory."""
         return Replayed(self.method, self.buffer)
+
+    def lesson(self, moment: Moment) -> Lesson:  # noqa: ARG002
+        """Plain training."""
+        return Lesson(plain)
+
+    def classifier(self, network: Network, held: LabelledImages) -> nn.Module:  # noqa: ARG002
+        """The network."""
+        return network

@@ -1,6 +1,7 @@
 """A continual learner: a network, a stream, and what the method keeps between experiences."""
 
 import copy
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +9,19 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, final
 
-from distill.condenser import Condenser
+import torch
+from torch import nn
+
 from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, Network, fresh
 from distill.rng import derive, subseed
 from distill.training import Recipe, score, train
 from distill.work import Work
-from fedcl.continual.base import ContinualMethod
+from fedcl.continual.answers import Restricted, answers_by_class
+from fedcl.continual.base import ContinualMethod, Lesson, Moment, State
 from fedcl.memory import Memory
-from fedcl.streams import experience_rows
+from fedcl.streams.base import Experience
 
 
 def _avalanche() -> ModuleType:
@@ -33,22 +37,41 @@ class Setting:
     """What a learner is given.
 
     Attributes:
-        train: Normalised images of all experiences.
-        test: Normalised images, scored by experience.
-        classes: Classes of each experience.
+        experiences: What arrives, in order.
+        tells_tasks: Whether an image comes with its task, whose classes alone are answers.
         normalisation: Map between stored pixels and what networks see.
         architecture: What is trained.
         recipe: How it is trained on one experience.
         seed: Names every random stream.
     """
 
-    train: LabelledImages
-    test: LabelledImages
-    classes: Sequence[Sequence[int]]
+    experiences: Sequence[Experience]
+    tells_tasks: bool
     normalisation: Normalisation
     architecture: Architecture
     recipe: Recipe
     seed: int
+
+    @property
+    def data(self) -> LabelledImages:
+        """All images to learn from, as the first experience sees them."""
+        return self.experiences[0].train.part
+
+
+@final
+@dataclass(frozen=True)
+class Cost:
+    """What learning one experience took.
+
+    Attributes:
+        train_seconds: Of training, the lesson's own work included.
+        distill_seconds: Of filling the memory.
+        samples: Images that passed through training, those of the memory included.
+    """
+
+    train_seconds: float
+    distill_seconds: float
+    samples: int
 
 
 @final
@@ -56,27 +79,30 @@ class Learner:
     """Learns experience by experience; it can be written down after any of them."""
 
     def __init__(self, method: ContinualMethod, setting: Setting) -> None:
-        self.method, self.setting, data = method, setting, setting.train
+        self.method, self.setting = method, setting
         if method.learns != "memory":
             _check_plain(setting.recipe)
         self.network = self._fresh("network")
+        self.left: State = {}
         self.memory: Memory | None = None
         if method.replayed is not None:
+            data = setting.data
             self.memory = Memory.empty(
-                method.replayed.budget,
-                data.image_shape,
-                data.num_classes,
-                setting.normalisation,
+                method.replayed.budget, data.image_shape, data.num_classes, setting.normalisation
             )
-        self.tests = [
-            setting.test.rows(experience_rows(setting.test.labels, group))
-            for group in setting.classes
-        ]
 
-    def learn(self, index: int) -> None:
+    def learn(self, index: int) -> Cost:
         """Trains on experience ``index``, or on all of them where the method does so."""
-        keeper = None if self.method.replayed is None else self.method.replayed.method
-        self.memory = self._learnt(index, self.network, self.setting.recipe, keeper)
+        clock, distilling, from_memory = time.perf_counter(), 0.0, self.method.learns == "memory"
+        if from_memory:
+            distilling += self._remember(index)
+        lesson = self._lesson(index, self.network)
+        samples = self._train(index, self.network, self.setting.recipe, lesson)
+        if not from_memory:
+            distilling += self._remember(index)
+        if lesson.leave is not None:
+            self.left = lesson.leave(self.network, self._images(index), self._held)
+        return Cost(time.perf_counter() - clock - distilling, distilling, samples)
 
     def work(self) -> tuple[list[Work], Memory | None]:
         """Returns what learning all will do, undone, and a memory of the size that it leaves.
@@ -84,85 +110,129 @@ class Learner:
         A unit of training is an epoch.
         """
         setting, replayed, work = self.setting, self.method.replayed, list[Work]()
-        sketch = copy.copy(self)
-        for index in range(1 if self.method.learns == "stream" else len(setting.classes)):
-            work.append(sketch._training(index))
-            if sketch.memory is not None and replayed is not None:
-                real, memory = self._images(index), sketch.memory
+        before = self
+        for index in range(1 if self.method.learns == "stream" else len(setting.experiences)):
+            after = copy.copy(before)
+            if before.memory is not None and replayed is not None:
+                real, memory = self._images(index), before.memory
                 work.append(memory.learning(real, replayed.method, setting.seed))
-                sketch = copy.copy(sketch)
-                sketch.memory = memory.learn(real, Random(), setting.seed)
-        return work, sketch.memory
+                after.memory = memory.learn(real, Random(), setting.seed)
+            trained = after if self.method.learns == "memory" else before
+            work.append(trained._training(index))
+            before = after
+        return work, before.memory
 
     def _training(self, index: int) -> Work:
-        recipe, keeper = self.setting.recipe, None if self.memory is None else Random()
+        recipe = self.setting.recipe
 
         def do(epochs: int) -> int:
+            network = copy.deepcopy(self.network)
             short = replace(recipe, epochs=min(epochs, recipe.epochs))
-            self._learnt(index, copy.deepcopy(self.network), short, keeper)
+            self._train(index, network, short, self._lesson(index, network))
             return recipe.epochs
 
         return Work("training", recipe.epochs, do)
 
-    def _learnt(
-        self, index: int, network: Network, recipe: Recipe, keeper: Condenser | None
-    ) -> Memory | None:
-        """Trains a network on experience ``index`` and returns the memory after it."""
+    def _lesson(self, index: int, network: Network) -> Lesson:
+        setting, groups = self.setting, [e.classes for e in self.setting.experiences]
+        moment = Moment(
+            network=network,
+            held=self._held,
+            classes=groups[index],
+            earlier=[label for group in groups[:index] for label in group],
+            recipe=setting.recipe,
+            left=self.left,
+            rng=derive(setting.seed, "lesson", index),
+        )
+        return self.method.lesson(moment)
+
+    def _train(self, index: int, network: Network, recipe: Recipe, lesson: Lesson) -> int:
+        """Trains a network in place and returns how many images passed through it."""
         setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
-        memory, from_scratch = self.memory, self.method.learns == "memory"
-        if memory is not None and keeper is not None and from_scratch:
-            memory = memory.learn(self._images(index), keeper, subseed(seed, "memory"))
+        if self.method.learns == "memory":
             network.load_state_dict(self._fresh("network", index).state_dict())
-            train(network, memory.data(), recipe, derive(seed, "training"))
-            return memory
-        avalanche, plugins = _avalanche(), []
-        benchmark = avalanche.class_incremental(setting.train, setting.test, setting.classes)
-        stream = list(benchmark.train_stream)
-        if memory is not None and keeper is not None:
-            policy = avalanche.CondensedBuffer(memory, keeper, seed)
-            plugins.append(avalanche.ConstantRatioReplay(policy, seed))
-        learnt = {"stream": stream, "seen": stream[: index + 1]}
-        experiences = learnt.get(self.method.learns, [stream[index]])
-        avalanche.train_experiences(network, experiences, recipe, plugins, seed)
-        return policy.memory if plugins else memory
+            train(network, self._held, recipe, derive(seed, "training"))
+            return recipe.epochs * len(self._held)
+        groups = [experience.classes for experience in setting.experiences]
+        answers = answers_by_class(groups, setting.data.num_classes)
+        avalanche = _avalanche()
+        course = avalanche.Course(
+            lesson, recipe, self._held, answers if setting.tells_tasks else None, index
+        )
+        samples: int = avalanche.follow(network, self._images(index), course, seed)
+        return samples
+
+    def _remember(self, index: int) -> float:
+        """Fills the memory with experience ``index``, if there is one; returns the seconds."""
+        clock, replayed = time.perf_counter(), self.method.replayed
+        if self.memory is not None and replayed is not None:
+            seed = subseed(subseed(self.setting.seed, "experience", index), "memory", index)
+            self.memory = self.memory.learn(self._images(index), replayed.method, seed)
+        return time.perf_counter() - clock
+
+    @property
+    def _held(self) -> LabelledImages:
+        """What the memory holds, if there is one."""
+        data = self.setting.data
+        return data.rows(torch.zeros(0).long()) if self.memory is None else self.memory.data()
 
     def _images(self, index: int) -> LabelledImages:
-        data = self.setting.train
-        return data.rows(experience_rows(data.labels, self.setting.classes[index]))
+        """Returns what is learnt at experience ``index``."""
+        experiences = self.setting.experiences
+        learnt = {"stream": experiences, "seen": experiences[: index + 1]}
+        parts = learnt.get(self.method.learns, [experiences[index]])
+        return LabelledImages.union([part.train.images() for part in parts])
 
     def _fresh(self, *names: str | int) -> Network:
-        setting, data = self.setting, self.setting.train
+        setting, data = self.setting, self.setting.data
         rng = derive(setting.seed, *names)
         return fresh(setting.architecture, data.image_shape, data.num_classes, rng)
 
+    @property
+    def classifier(self) -> nn.Module:
+        """What answers now."""
+        return self.method.classifier(self.network, self._held)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what the method keeps beside network and memory, copies of the network say."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.left.values())
+
     def accuracies(self) -> list[float]:
         """Returns the accuracy on each experience's test images, seen or not."""
-        return [score(self.network, test)[0] for test in self.tests]
+        classifier, told = self.classifier, self.setting.tells_tasks
+        return [
+            score(Restricted(classifier, e.classes) if told else classifier, e.test.images())[0]
+            for e in self.setting.experiences
+        ]
 
     def state(self) -> dict[str, Any]:
         """Returns what :meth:`restore` needs."""
         memory = None if self.memory is None else self.memory.state()
-        return {"network": self.network.state_dict(), "memory": memory}
+        return {
+            "network": self.network.state_dict(),
+            "memory": memory,
+            "left": dict(self.left),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to where :meth:`state` was taken."""
         self.network.load_state_dict(state["network"])
+        self.left = state["left"]
         if self.memory is not None:
             self.memory = self.memory.restored(state["memory"])
 
 
 def _check_plain(recipe: Recipe) -> None:
-    """Refuses what Avalanche's loop doesn't do.
+    """Refuses what a lesson's loop doesn't do.
 
     Raises:
         ValueError: If the recipe asks for it.
     """
     plain = {
         "decay_after": (recipe.decay_after, None),
-        "schedule": (recipe.schedule, None),
         "loss": (recipe.loss, "cross_entropy"),
         "cutmix": (recipe.cutmix, 0.0),
-        "precision": (recipe.precision, "float32"),
     }
     for name, (value, wanted) in plain.items():
         if value != wanted:

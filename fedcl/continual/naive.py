@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import final
 
-from fedcl.continual.base import ContinualMethod, Replayed, Source
+from torch import nn
+
+from distill.images import LabelledImages
+from distill.networks import Network
+from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
 
 
 @final
@@ -20,3 +24,11 @@ class Naive(ContinualMethod):
     def replayed(self) -> Replayed | None:
         """Nothing."""
         return None
+
+    def lesson(self, moment: Moment) -> Lesson:  # noqa: ARG002
+        """Plain training."""
+        return Lesson(plain)
+
+    def classifier(self, network: Network, held: LabelledImages) -> nn.Module:  # noqa: ARG002
+        """The network."""
+        return network

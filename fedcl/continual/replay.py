@@ -19,8 +19,12 @@ memory depends on the memory's size and moves accuracy more than the methods do.
 from dataclasses import dataclass
 from typing import final
 
+from torch import nn
+
 from distill.condenser import Condenser, pixels_alone
-from fedcl.continual.base import ContinualMethod, Replayed, Source
+from distill.images import LabelledImages
+from distill.networks import Network
+from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
 from fedcl.memory import Budget
 
 
@@ -49,3 +53,11 @@ class Replay(ContinualMethod):
     def replayed(self) -> Replayed | None:
         """The memory, in a constant ratio of one to one."""
         return Replayed(self.method, self.buffer)
+
+    def lesson(self, moment: Moment) -> Lesson:  # noqa: ARG002
+        """Plain training."""
+        return Lesson(plain)
+
+    def classifier(self, network: Network, held: LabelledImages) -> nn.Module:  # noqa: ARG002
+        """The network."""
+        return network

@@ -10,7 +10,6 @@ from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
 from distill.networks import MLP, fresh
 from distill.rng import derive, subseed
-from distill.schedules import Cosine
 from distill.training import Recipe, train
 from fedcl.continual.cumulative import Cumulative
 from fedcl.continual.gdumb import GDumb
@@ -18,6 +17,7 @@ from fedcl.continual.joint import Joint
 from fedcl.continual.learner import Learner, Setting
 from fedcl.continual.naive import Naive
 from fedcl.memory import Budget
+from fedcl.streams.base import by_classes
 
 NORMALISATION = Normalisation([0.5], [0.25])
 RECIPE = Recipe(
@@ -44,9 +44,10 @@ def blocks(count: int, seed: int) -> LabelledImages:
 
 def setting(recipe: Recipe = RECIPE, train: LabelledImages | None = None) -> Setting:
     return Setting(
-        train=blocks(48, 1) if train is None else train,
-        test=blocks(30, 2),
-        classes=[[0], [1], [2]],
+        experiences=by_classes(
+            blocks(48, 1) if train is None else train, blocks(30, 2), [[0], [1], [2]]
+        ),
+        tells_tasks=False,
         normalisation=NORMALISATION,
         architecture=MLP(8, 1),
         recipe=recipe,
@@ -108,8 +109,6 @@ def test_gdumb_goes_on_from_what_was_written_down():
 
 REFUSED = {
     "decay_after must be null where Avalanche trains, got 3": {"decay_after": 3},
-    "precision must be float32 where": {"precision": "bfloat16"},
-    "schedule must be null where": {"schedule": Cosine(0.0)},
     "cutmix must be 0.0 where": {"cutmix": 0.5},
     "loss must be cross_entropy where": {"loss": "squared"},
 }

@@ -8,9 +8,10 @@ import torch
 import yaml
 
 from distill.rng import derive
-from fedcl.streams import ClassIncremental, experience_rows
+from fedcl.streams.base import experience_rows
+from fedcl.streams.class_incremental import ClassIncremental
 
-CONFIG = Path(__file__).parents[2] / "configs" / "stream" / "class_incremental.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "stream" / "class_incremental.yaml"
 
 
 @pytest.mark.parametrize(
@@ -71,5 +72,5 @@ def test_config_builds_the_stream_and_says_what_it_is():
     text = CONFIG.read_text()
     assert text.startswith("# class_incremental: ")
     config = yaml.safe_load(text)
-    assert config.pop("_target_") == "fedcl.streams.ClassIncremental"
+    assert config.pop("_target_") == "fedcl.streams.class_incremental.ClassIncremental"
     assert ClassIncremental(**config) == ClassIncremental(5)

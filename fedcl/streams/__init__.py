@@ -1,0 +1,1 @@
+"""Streams: which images arrive when, and of which classes."""

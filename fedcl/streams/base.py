@@ -1,0 +1,135 @@
+"""What a stream is: experiences, one after another, each judged by test images of its own.
+
+Reference:
+    | Three scenarios for continual learning (van de Ven and Tolias, 2019)
+    | https://arxiv.org/abs/1904.07734
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from distill.images import LabelledImages
+
+View = Callable[[Tensor], Tensor]  # images (N, C, H, W) to images of that shape
+
+
+def unchanged(images: Tensor) -> Tensor:
+    """Returns images as they are."""
+    return images
+
+
+@final
+@dataclass(frozen=True)
+class Excerpt:
+    """Some images of a part, seen in some way; copied when they are asked for, and not before.
+
+    Attributes:
+        part: Normalised images.
+        rows: Which of them, int64, ``(n,)``.
+        view: How they are seen.
+    """
+
+    part: LabelledImages
+    rows: Tensor
+    view: View = unchanged
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def images(self) -> LabelledImages:
+        """Returns the images in the order of ``rows``."""
+        chosen = self.part.rows(self.rows)
+        return LabelledImages(self.view(chosen.images), chosen.labels, chosen.num_classes)
+
+    @property
+    def counts(self) -> Tensor:
+        """Images of each class, int64, ``(num_classes,)``."""
+        labels = self.part.labels[self.rows]
+        return torch.bincount(labels, minlength=self.part.num_classes).cpu()
+
+
+@final
+@dataclass(frozen=True)
+class Experience:
+    """What arrives at once.
+
+    Attributes:
+        train: What is learnt from.
+        test: What it is judged by.
+        classes: What it is about, in the order of arrival.
+    """
+
+    train: Excerpt
+    test: Excerpt
+    classes: Sequence[int]
+
+
+class Stream(ABC):
+    """A division of a data set over time. Subclasses are final frozen dataclasses."""
+
+    @property
+    @abstractmethod
+    def tells_tasks(self) -> bool:
+        """Whether an image comes with its task, so that the task's classes alone are answers."""
+
+    @abstractmethod
+    def divide(self, train: LabelledImages, test: LabelledImages, seed: int) -> list[Experience]:
+        """Returns the experiences, in the order of their arrival.
+
+        Args:
+            train: Normalised images to learn from.
+            test: Normalised images to judge by, of the same classes.
+            seed: Decides what is random about it.
+
+        Raises:
+            ValueError: If the data cannot fill the experiences.
+        """
+
+
+class ClassStream(Stream):
+    """A stream whose experiences bring classes that never come back."""
+
+    @abstractmethod
+    def split(self, num_classes: int, seed: int) -> list[list[int]]:
+        """Returns the classes of each experience, in the order of their arrival.
+
+        Args:
+            num_classes: Classes of the task.
+            seed: Decides the order.
+
+        Raises:
+            ValueError: If the classes cannot fill the experiences.
+        """
+
+
+def by_classes(
+    train: LabelledImages, test: LabelledImages, groups: Sequence[Sequence[int]]
+) -> list[Experience]:
+    """Returns experiences that hold all images of their classes."""
+    return [
+        Experience(
+            Excerpt(train, experience_rows(train.labels, classes)),
+            Excerpt(test, experience_rows(test.labels, classes)),
+            classes,
+        )
+        for classes in groups
+    ]
+
+
+def experience_rows(labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """Returns the ascending int64 indices of the images of ``classes``, ``(n,)``.
+
+    >>> experience_rows(torch.tensor([2, 0, 1, 2]), [2, 0]).tolist()
+    [0, 1, 3]
+
+    Args:
+        labels: Class of each image, int64, ``(N,)``.
+        classes: The classes of one experience.
+    """
+    wanted = torch.tensor(classes, dtype=labels.dtype, device=labels.device)
+    return torch.isin(labels, wanted).nonzero().squeeze(1)
