@@ -2,8 +2,9 @@
 
 ``configs/comparison/NAME.yaml`` holds a title, the seeds, and the arms: each is a command
 line without ``fedcl``, in which comma-separated values stand for one arm each; ``shared``
-are words that every arm takes before those of the command. A worker has one thread, so that
-the numbers don't depend on how many work at once.
+are words that every arm takes before those of the command; ``published`` are values that others
+printed, each with the words of the arms that measure it. A worker has one thread, so that the
+numbers don't depend on how many work at once.
 """
 
 import multiprocessing
@@ -23,6 +24,7 @@ from experiments.cli import KINDS
 from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.listing import config_folder, known
 from experiments.report import write_report
+from experiments.reporting.published import Published
 
 OWN_KEYS = ("seeds", "jobs", "report")
 
@@ -58,6 +60,7 @@ class Comparison:
         seeds: How many.
         jobs: Workers.
         report: Where the report goes.
+        published: What others printed of such runs.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Comparison:
     seeds: int
     jobs: int
     report: Path
+    published: Sequence[Published]
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Self:
@@ -92,6 +96,7 @@ class Comparison:
             seeds=len(seeds),
             jobs=_numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0],
             report=Path(own.get("report", f"reports/{words[0]}")),
+            published=[Published.of(entry) for entry in content.get("published", [])],
         )
 
 
@@ -109,7 +114,9 @@ def compare(words: Sequence[str]) -> Path:
     comparison = Comparison.of(words)
     folders, failures = _run_all(comparison.arms, comparison.jobs)
     report = comparison.report
-    page = write_report(folders, report, comparison.title) if folders else report
+    page = report
+    if folders:
+        page = write_report(folders, report, comparison.title, comparison.published)
     if failures:
         raise RunFailedError(f"{len(failures)} of {len(comparison.arms)}: {'; '.join(failures)}")
     return page

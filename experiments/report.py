@@ -11,6 +11,7 @@ from experiments.reporting.chapters import chapters
 from experiments.reporting.ledger import commands, failures
 from experiments.reporting.page import MARK, page
 from experiments.reporting.plates import Panel
+from experiments.reporting.published import Published, published_values
 from experiments.reporting.runs import Run, find_runs
 from experiments.reporting.tables import Table
 
@@ -51,7 +52,12 @@ def _understood(words: Sequence[str]) -> tuple[list[Path], Path]:
     return folders, outs[0] if outs else Path("reports") / folders[0].resolve().name
 
 
-def write_report(runs: Sequence[Path], out: Path, title: str = "FedCL report") -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    title: str = "FedCL report",
+    published: Sequence[Published] = (),
+) -> Path:
     """Writes index.html, figures/ and tables/ under ``out`` and returns the page's path.
 
     Everything is made in a folder beside ``out`` and moved when it is whole. Of an earlier report
@@ -61,13 +67,14 @@ def write_report(runs: Sequence[Path], out: Path, title: str = "FedCL report") -
         runs: Run folders, or folders that hold some at any depth.
         out: The report's folder; new, empty, or an earlier report's.
         title: The page's heading.
+        published: What others printed of such runs.
 
     Raises:
         CommandError: If there is no run, a record is malformed, or ``out`` is no report's folder.
     """
     found = find_runs(runs)
     with _staged(out) as folder:
-        _write_pieces(found, folder, title)
+        _write_pieces(found, folder, title, published_values(published, found))
     return out / "index.html"
 
 
@@ -100,11 +107,11 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-def _write_pieces(runs: Sequence[Run], folder: Path, title: str) -> None:
+def _write_pieces(runs: Sequence[Run], folder: Path, title: str, published: Table | None) -> None:
     made = chapters(runs)
-    (folder / "index.html").write_text(page(runs, made, title), encoding="utf-8")
+    (folder / "index.html").write_text(page(runs, made, title, published), encoding="utf-8")
     tables = [table for chapter in made for table in chapter.tables]
-    tables += [table for table in (failures(runs), commands(runs)) if table]
+    tables += [table for table in (published, failures(runs), commands(runs)) if table]
     _write_tables(tables, folder / "tables")
     plates = [plate for chapter in made for plate in chapter.plates]
     _write_figures((panel for plate in plates for panel in plate.panels), folder / "figures")

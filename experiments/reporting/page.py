@@ -34,14 +34,24 @@ class Arms:
     bounds: Collection[str] = ()
 
 
-def page(runs: Sequence[Run], chapters: Sequence[Chapter], title: str) -> str:
-    """Returns the whole page as HTML."""
+def page(
+    runs: Sequence[Run], chapters: Sequence[Chapter], title: str, published: Table | None = None
+) -> str:
+    """Returns the whole page as HTML.
+
+    Args:
+        runs: All, those that failed among them.
+        chapters: What is shown of them.
+        title: The heading.
+        published: What others printed, beside what was measured.
+    """
     failed = failures(runs)
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         introduction=html.escape(introduction(runs)),
         contents="\n".join(map(_contents, chapters)),
         chapters="\n".join(map(_chapter, chapters)),
+        published=_titled(published, Arms()) if published else "",
         failed=_titled(failed, Arms()) if failed else "",
         count=len(runs),
         commands=_table(commands(runs), Arms()),
