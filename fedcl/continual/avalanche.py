@@ -6,31 +6,34 @@ works around, and where:
 - ``ExemplarsBuffer.update`` is marked deprecated by a decorator that changes the process's
   warning filters at every call: :class:`CondensedBuffer` overrides it;
 - ``ReplayDataLoader`` cycles through a memory in batches, the last one short:
-  :class:`ConstantRatioReplay` draws as many memory images as the batch has, every time;
+  :class:`ConstantRatioReplay` draws as many memory images as the batch has, every time, and
+  :func:`stock_replay` is the loader's own way, by name;
 - the loaders draw from torch's global generator: :func:`train_experiences` seeds it.
 """
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Self, final
 
 import torch
 from avalanche.benchmarks import nc_benchmark
 from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.benchmarks.utils.flat_data import ConstantSequence
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
-from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin, SupervisedPlugin
+from avalanche.training.storage_policy import BalancedExemplarsBuffer
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from distill.condenser import Condenser
-from distill.images import LabelledImages
+from distill.condenser import Condenser, pixels_alone
+from distill.images import LabelledImages, Normalisation
 from distill.rng import derive, global_stream, subseed
 from distill.training import Recipe, augmented
-from fedcl.memory import Memory
+from fedcl.memory import Budget, Memory
 
 
 @final
@@ -46,24 +49,81 @@ class Tensors(TensorDataset):
 
 
 @final
-class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]
+@dataclass(frozen=True)
+class ClassGroup:
+    """What is kept of one class, where Avalanche looks for it."""
+
+    buffer: Any
+
+
+@final
+class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     """A storage policy that keeps small sets; it works in any strategy that takes one.
 
     Attributes:
         memory: What is kept, a value that every update replaces.
         method: Makes the small sets.
         seed: Names the random streams; distilling never shifts those of training.
+        tasks: Task label of each class; 0 where it has none.
+        buffer_groups: What is kept, by class, as MIR and SCR ask for it.
     """
 
-    def __init__(self, memory: Memory, method: Condenser, seed: int) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        method: Condenser,
+        seed: int,
+        tasks: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__(memory.budget.capacity(memory.image_shape, memory.num_classes))
-        self.method, self.seed = method, seed
+        self.method, self.seed, self.tasks = method, seed, tasks
         self.hold(memory)
+
+    @classmethod
+    def of(
+        cls,
+        benchmark: Any,
+        method: Condenser,
+        images: int,
+        normalisation: Normalisation | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Returns an empty policy for a benchmark, as a script of Avalanche's asks for one.
+
+        Images are kept as uint8, all of them divided among the classes seen, as Avalanche's
+        balanced policies do. They come out as the evaluation transforms made them, and no other
+        transform is applied to them.
+
+        Args:
+            benchmark: Its training stream holds images ``(C, H, W)`` with task labels.
+            method: Makes the small sets.
+            images: Images in all, the strategy's ``mem_size``.
+            normalisation: The map that the transforms end with; None: images stay in [0, 1].
+            seed: Names the random streams.
+
+        Raises:
+            ValueError: If the images don't suit the normalisation, or the classes the budget,
+                or a class has several task labels.
+        """
+        pixels_alone(method)
+        tasks = task_of_classes([experience.dataset for experience in benchmark.train_stream])
+        first = images_of(benchmark.train_stream[0].dataset, max(tasks) + 1)
+        channels = first.image_shape[0]
+        normalisation = normalisation or Normalisation([0.0] * channels, [1.0] * channels)
+        _check_range(first.images, normalisation)
+        budget = Budget(images, None, "adaptive", "uint8")
+        memory = Memory.empty(budget, first.image_shape, first.num_classes, normalisation)
+        return cls(memory, method, seed, tasks)
 
     def hold(self, memory: Memory) -> None:
         """Replaces what is kept."""
-        self.memory = memory
-        self.buffer = replay_dataset(memory.data())
+        self.memory, data = memory, memory.data()
+        self.buffer_groups = {
+            label: ClassGroup(
+                replay_dataset(data.rows(data.labels == label), self.tasks.get(label, 0))
+            )
+            for label in sorted(memory.kept)
+        }
 
     def update(self, strategy: Any, **_: Any) -> None:
         """Learns the experience that ``strategy`` has just trained on."""
@@ -117,6 +177,16 @@ class ConstantRatioReplay(SupervisedPlugin):  # type: ignore[misc]
         self.policy.update(strategy)
 
 
+def stock_replay(policy: CondensedBuffer) -> ReplayPlugin:
+    """Returns Avalanche's own replay, for comparisons with results that were got by it.
+
+    Its loader goes through the memory in batches of the stream's size b, over and over. Of m
+    images, batches bring min(b, m), and the last of a round m mod b, if that isn't 0: with 16
+    and 20, they bring 16 and 4 by turns. So the ratio of stream to memory depends on m.
+    """
+    return ReplayPlugin(policy.max_size, storage_policy=policy)
+
+
 @final
 class BatchAugmentation(SupervisedPlugin):  # type: ignore[misc]
     """Transforms stream and memory images of a batch alike, after replay has extended it."""
@@ -154,10 +224,41 @@ def images_of(dataset: Any, num_classes: int) -> LabelledImages:
     return LabelledImages(images, labels, num_classes)
 
 
-def replay_dataset(data: LabelledImages) -> Any:
+def task_of_classes(datasets: Iterable[Any]) -> dict[int, int]:
+    """Returns the task label of each class of some Avalanche data sets.
+
+    Raises:
+        ValueError: If they have no task labels, or a class has several.
+    """
+    tasks = dict[int, int]()
+    for dataset in datasets:
+        if not isinstance(dataset, TaskAwareSupervisedClassificationDataset):
+            raise ValueError(
+                "experiences must have task labels, as nc_benchmark gives them; "
+                "pass the benchmark through with_task_labels"
+            )
+        for label, task in set(zip(dataset.targets, dataset.targets_task_labels, strict=True)):
+            if tasks.setdefault(int(label), int(task)) != task:
+                raise ValueError(
+                    f"class {label} must have one task label, since memories are kept by class, "
+                    f"got {tasks[label]} and {task}; take task_labels=False"
+                )
+    return tasks
+
+
+def _check_range(images: Tensor, normalisation: Normalisation) -> None:
+    if not images.allclose(normalisation.clip(images), atol=1e-3):
+        low, high = images.min().item(), images.max().item()
+        raise ValueError(
+            f"images must be in [0, 1] before normalisation, got {low:.3g} to {high:.3g} after "
+            f"it; give the transforms' own, normalisation=Normalisation(mean, std)"
+        )
+
+
+def replay_dataset(data: LabelledImages, task: int = 0) -> Any:
     """Returns images as the data set that Avalanche's replay loaders read."""
     targets = DataAttribute(data.labels.tolist(), "targets")
-    tasks = TaskLabels(ConstantSequence(0, len(data)))
+    tasks = TaskLabels(ConstantSequence(task, len(data)))
     return TaskAwareSupervisedClassificationDataset(
         [Tensors(data)], data_attributes=[targets, tasks]
     )
