@@ -232,12 +232,11 @@ def task_of_classes(datasets: Iterable[Any]) -> dict[int, int]:
     """
     tasks = dict[int, int]()
     for dataset in datasets:
-        if not isinstance(dataset, TaskAwareSupervisedClassificationDataset):
-            raise ValueError(
-                "experiences must have task labels, as nc_benchmark gives them; "
-                "pass the benchmark through with_task_labels"
-            )
-        for label, task in set(zip(dataset.targets, dataset.targets_task_labels, strict=True)):
+        try:
+            pairs = set(zip(dataset.targets, dataset.targets_task_labels, strict=True))
+        except AttributeError as error:
+            raise ValueError("experiences must have task labels; take nc_benchmark") from error
+        for label, task in pairs:
             if tasks.setdefault(int(label), int(task)) != task:
                 raise ValueError(
                     f"class {label} must have one task label, since memories are kept by class, "
