@@ -1,13 +1,17 @@
-"""What a script of Avalanche's imports: a storage policy, and the methods by their names."""
+"""What a script of Avalanche's imports: a storage policy, and the methods by their names.
+
+Nothing here is imported by the command line, which imports Avalanche late.
+"""
 
 from typing import cast
 
 from distill.condenser import Condenser
+from distill.images import Normalisation
 from experiments.build import plan
 from experiments.scenarios.distillation import Distillation
 from fedcl.continual.avalanche import CondensedBuffer
 
-__all__ = ["CondensedBuffer", "method"]
+__all__ = ["CondensedBuffer", "Normalisation", "method"]
 
 
 def method(name: str, *words: str) -> Condenser:

@@ -149,14 +149,15 @@ def test_a_policy_made_for_a_benchmark_stays_in_its_budget():
     assert sizes == [[4, 3], [2, 2, 2, 1], [2, 1, 1, 1, 1, 1]]
 
 
-def test_images_come_back_as_the_network_saw_them():
+def test_images_come_back_as_evaluation_sees_them():
     # One image a class and room for one: k-means keeps it, to the nearest of 256 grey levels.
     data = pixels(each=1)
     narrow = Normalisation([0.5], [0.25])
     normalised = LabelledImages((data.images - 0.5) / 0.25, data.labels, 6)
     for seen, map_ in ((data, None), (normalised, narrow)):
-        policy = CondensedBuffer.of(split(seen), KMeans(), images=6, normalisation=map_)
-        for experience in split(seen).train_stream:
+        benchmark = split(seen, train_transform=torch.zeros_like)
+        policy = CondensedBuffer.of(benchmark, KMeans(), images=6, normalisation=map_)
+        for experience in benchmark.train_stream:
             policy.post_adapt(None, experience)
         rounding = 0.5 / 255 / (map_ or AS_THEY_COME).std[0]
         assert (held(policy)[0] - seen.images).abs().max() <= rounding + 1e-6
