@@ -3,7 +3,7 @@
 Digits come in five experiences of two classes; a small network learns them one after the other and
 replays 20 images of what it has seen: random ones, then distilled ones.
 
-    python examples/avalanche_one_line.py          # a minute at most
+    python examples/avalanche_one_line.py          # half a minute
     python examples/avalanche_one_line.py kmeans   # or any other of `fedcl list methods`
 """
 

@@ -14,7 +14,6 @@ works around, and where:
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Self, final
 
 import torch
@@ -73,10 +72,10 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         memory: Memory,
         method: Condenser,
         seed: int,
-        tasks: Mapping[int, int] = MappingProxyType({}),
+        tasks: Mapping[int, int] | None = None,
     ) -> None:
         super().__init__(memory.budget.capacity(memory.image_shape, memory.num_classes))
-        self.method, self.seed, self.tasks = method, seed, tasks
+        self.method, self.seed, self.tasks = method, seed, tasks or {}
         self.hold(memory)
 
     @classmethod
@@ -219,7 +218,7 @@ def class_incremental(
 def images_of(dataset: Any, num_classes: int) -> LabelledImages:
     """Returns the images of an Avalanche data set under its evaluation transforms."""
     rows = dataset.eval()
-    images = torch.stack([rows[index][0] for index in range(len(rows))])
+    images = torch.stack([rows[index][0] for index in range(len(rows))]).float()
     labels = torch.tensor([int(label) for label in rows.targets])
     return LabelledImages(images, labels, num_classes)
 
@@ -250,7 +249,7 @@ def _check_range(images: Tensor, normalisation: Normalisation) -> None:
         low, high = images.min().item(), images.max().item()
         raise ValueError(
             f"images must be in [0, 1] before normalisation, got {low:.3g} to {high:.3g} after "
-            f"it; give the transforms' own, normalisation=Normalisation(mean, std)"
+            "it; give the transforms' own, normalisation=Normalisation(mean, std)"
         )
 
 

@@ -200,10 +200,18 @@ def test_stock_replay_brings_partial_batches(common):
     assert sizes.seen == [4, 4, 4, 4, 8, 6, 8, 6, 8, 6, 8, 6]
 
 
-def test_normalised_images_are_refused_unless_the_map_is_given():
-    seen = LabelledImages(Normalisation([0.5], [0.25])(torch.zeros(6, 1, 8, 8)), torch.arange(6), 6)
-    with pytest.raises(ValueError, match=r"images must be in \[0, 1\] .* got -2 to -2 after it"):
-        CondensedBuffer.of(split(seen), KMeans(), images=6)
+@pytest.mark.parametrize(
+    ("images", "range_"),
+    [
+        (Normalisation([0.5], [0.25])(torch.zeros(6, 1, 8, 8)), "-2 to -2"),
+        (torch.full((6, 1, 8, 8), 200, dtype=torch.uint8), "200 to 200"),
+    ],
+    ids=["normalised", "uint8"],
+)
+def test_images_outside_of_0_and_1_are_refused_unless_the_map_is_given(images, range_):
+    benchmark = split(LabelledImages(images, torch.arange(6), 6))
+    with pytest.raises(ValueError, match=rf"images must be in \[0, 1\] .* got {range_} after it"):
+        CondensedBuffer.of(benchmark, KMeans(), images=6)
 
 
 def test_a_budget_below_the_classes_is_refused():
