@@ -1,38 +1,30 @@
-"""Avalanche's side: storage policy, replay in a constant ratio, the loop that lessons follow.
+"""For scripts of Avalanche's: a storage policy that distils, and replay in a constant ratio.
 
-The only file that imports Avalanche 0.6, which takes seconds; import this one late. What it
-works around, and where:
+It imports Avalanche 0.6, which takes seconds; import this one late. What it works around:
 
 - ``ExemplarsBuffer.update`` is marked deprecated by a decorator that changes the process's
   warning filters at every call: :class:`CondensedBuffer` overrides it;
 - ``ReplayDataLoader`` cycles through a memory in batches, the last one short:
-  :class:`ConstantRatioReplay` draws as many memory images as the batch has, every time;
-- the loaders draw from torch's global generator: :func:`follow` seeds it.
+  :class:`ConstantRatioReplay` draws as many memory images as the batch has, every time.
 """
 
-import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
-from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.benchmarks.utils.flat_data import ConstantSequence
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
-from avalanche.training.storage_policy import ExemplarsBuffer
-from avalanche.training.templates import SupervisedTemplate
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.storage_policy import BalancedExemplarsBuffer
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from distill.condenser import Condenser
-from distill.images import LabelledImages
-from distill.networks import Network
-from distill.precision import products
-from distill.rng import derive, global_stream, subseed
-from distill.training import Recipe, augmented
-from fedcl.continual.base import Batch, Lesson
-from fedcl.memory import Memory
+from distill.condenser import Condenser, pixels_alone
+from distill.images import LabelledImages, Normalisation
+from distill.rng import derive, subseed
+from fedcl.memory import Budget, Memory
 
 
 @final
@@ -48,24 +40,81 @@ class Tensors(TensorDataset):
 
 
 @final
-class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]
+@dataclass(frozen=True)
+class ClassGroup:
+    """What is kept of one class, where Avalanche looks for it."""
+
+    buffer: Any
+
+
+@final
+class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     """A storage policy that keeps small sets; it works in any strategy that takes one.
 
     Attributes:
         memory: What is kept, a value that every update replaces.
         method: Makes the small sets.
         seed: Names the random streams; distilling never shifts those of training.
+        tasks: Task label of each class; 0 where it has none.
+        buffer_groups: What is kept, by class, as MIR and SCR ask for it.
     """
 
-    def __init__(self, memory: Memory, method: Condenser, seed: int) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        method: Condenser,
+        seed: int,
+        tasks: Mapping[int, int] | None = None,
+    ) -> None:
         super().__init__(memory.budget.capacity(memory.image_shape, memory.num_classes))
-        self.method, self.seed = method, seed
+        self.method, self.seed, self.tasks = method, seed, tasks or {}
         self.hold(memory)
+
+    @classmethod
+    def of(
+        cls,
+        benchmark: Any,
+        method: Condenser,
+        images: int,
+        normalisation: Normalisation | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Returns an empty policy for a benchmark, as a script of Avalanche's asks for one.
+
+        Images are kept as uint8, all of them divided among the classes seen, as Avalanche's
+        balanced policies do. They come out as the evaluation transforms made them, and no other
+        transform is applied to them.
+
+        Args:
+            benchmark: Its training stream holds images ``(C, H, W)`` with task labels.
+            method: Makes the small sets.
+            images: Images in all, the strategy's ``mem_size``.
+            normalisation: The map that the transforms end with; None: images stay in [0, 1].
+            seed: Names the random streams.
+
+        Raises:
+            ValueError: If the images don't suit the normalisation, or the classes the budget,
+                or a class has several task labels.
+        """
+        pixels_alone(method)
+        tasks = task_of_classes([experience.dataset for experience in benchmark.train_stream])
+        first = images_of(benchmark.train_stream[0].dataset, max(tasks) + 1)
+        channels = first.image_shape[0]
+        normalisation = normalisation or Normalisation([0.0] * channels, [1.0] * channels)
+        _check_range(first.images, normalisation)
+        budget = Budget(images, None, "adaptive", "uint8")
+        memory = Memory.empty(budget, first.image_shape, first.num_classes, normalisation)
+        return cls(memory, method, seed, tasks)
 
     def hold(self, memory: Memory) -> None:
         """Replaces what is kept."""
-        self.memory = memory
-        self.buffer = replay_dataset(memory.data())
+        self.memory, data = memory, memory.data()
+        self.buffer_groups = {
+            label: ClassGroup(
+                replay_dataset(data.rows(data.labels == label), self.tasks.get(label, 0))
+            )
+            for label in sorted(memory.kept)
+        }
 
     def update(self, strategy: Any, **_: Any) -> None:
         """Learns the experience that ``strategy`` has just trained on."""
@@ -96,12 +145,16 @@ class ConstantRatioReplay(SupervisedPlugin):  # type: ignore[misc]
     def __init__(self, policy: CondensedBuffer, seed: int) -> None:
         super().__init__()
         self.policy, self.seed = policy, seed
-        self.held = policy.memory.data()
+        self._take()
         self.rng = derive(seed, "replay")
+
+    def _take(self) -> None:
+        self.held, tasks = self.policy.memory.data(), self.policy.tasks
+        self.tasks = torch.tensor([tasks.get(c, 0) for c in self.held.labels.tolist()]).long()
 
     def before_training_exp(self, strategy: Any, **_: Any) -> None:
         """Takes what the memory holds now."""
-        self.held = self.policy.memory.data()
+        self._take()
         self.rng = derive(self.seed, "replay", int(strategy.experience.current_experience))
 
     def before_forward(self, strategy: Any, **_: Any) -> None:
@@ -112,132 +165,55 @@ class ConstantRatioReplay(SupervisedPlugin):  # type: ignore[misc]
         rows = torch.randint(len(self.held), (len(batch[0]),), generator=self.rng)
         batch[0] = torch.cat([batch[0], self.held.images[rows]])
         batch[1] = torch.cat([batch[1], self.held.labels[rows]])
-        batch[2] = torch.cat([batch[2], torch.zeros_like(rows)])
+        batch[2] = torch.cat([batch[2], self.tasks[rows]])
 
     def after_training_exp(self, strategy: Any, **_: Any) -> None:
         """Lets the memory learn the experience."""
         self.policy.update(strategy)
 
 
-@final
-@dataclass(frozen=True)
-class Course:
-    """What Avalanche's loop is to do with one experience.
-
-    Attributes:
-        lesson: How it is learnt.
-        recipe: Epochs, batch, step sizes, augmentation, precision.
-        held: Normalised images of the memory; none: empty.
-        answers: For each class, the classes that its images may be told to be, bool
-            ``(num_classes, num_classes)``; None: all.
-        index: Which experience it is.
-    """
-
-    lesson: Lesson
-    recipe: Recipe
-    held: LabelledImages
-    answers: Tensor | None
-    index: int
-
-
-@final
-class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
-    """Avalanche's loop where a lesson says what a batch is and what its loss is.
-
-    Attributes:
-        samples: Images that have passed through training, those of the memory included.
-    """
-
-    def __init__(self, *, network: Network, course: Course, seed: int) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "No loggers specified")
-            evaluator = EvaluationPlugin(loggers=[])
-        super().__init__(
-            model=network,
-            optimizer=course.recipe.build_optimiser(network),
-            train_mb_size=course.recipe.batch,
-            train_epochs=course.recipe.epochs,
-            evaluator=evaluator,
-        )
-        self.course, self.samples = course, 0
-        self.replay_rng = derive(seed, "replay", course.index)
-        self.augmentation_rng = derive(seed, "augmentation")
-        self.batch: Batch | None = None
-
-    def _before_training_epoch(self, **words: Any) -> None:
-        super()._before_training_epoch(**words)
-        self.course.recipe.pace(self.optimizer, self.clock.train_exp_epochs)
-
-    def forward(self) -> Tensor:
-        """Returns the lesson's loss on the batch."""
-        recipe = self.course.recipe
-        self.batch = self._extended(self.mb_x, self.mb_y)
-        self.samples += len(self.batch.labels)
-        with products(recipe.precision, self.mb_x.device):
-            return self.course.lesson.loss(self.model, self.batch)
-
-    def criterion(self) -> Tensor:
-        """Returns the same."""
-        loss: Tensor = self.mb_output
-        return loss
-
-    def optimizer_step(self) -> None:
-        """Takes a step along what the lesson makes of the gradients."""
-        lesson = self.course.lesson
-        if lesson.adjust is not None and self.batch is not None:
-            lesson.adjust(self.model, self.batch)
-        super().optimizer_step()
-        if lesson.stepped is not None:
-            lesson.stepped(self.model)
-
-    def _extended(self, images: Tensor, labels: Tensor) -> Batch:
-        """Returns a batch of the stream with images of the memory, all augmented alike."""
-        course, fresh, rows = self.course, len(labels), torch.zeros(0).long()
-        if len(course.held):
-            rows = self._chosen(images, labels)
-            images = torch.cat([images, course.held.images[rows]])
-            labels = torch.cat([labels, course.held.labels[rows]])
-        answers = None if course.answers is None else course.answers[labels]
-        seen = augmented(images, course.recipe.augmentation, self.augmentation_rng)
-        return Batch(seen, images, labels, fresh, rows, answers)
-
-    def _chosen(self, images: Tensor, labels: Tensor) -> Tensor:
-        if self.course.lesson.choose is not None:
-            return self.course.lesson.choose(self.model, images, labels)
-        return torch.randint(len(self.course.held), (len(labels),), generator=self.replay_rng)
-
-
 def images_of(dataset: Any, num_classes: int) -> LabelledImages:
     """Returns the images of an Avalanche data set under its evaluation transforms."""
     rows = dataset.eval()
-    images = torch.stack([rows[index][0] for index in range(len(rows))])
+    images = torch.stack([rows[index][0] for index in range(len(rows))]).float()
     labels = torch.tensor([int(label) for label in rows.targets])
     return LabelledImages(images, labels, num_classes)
 
 
-def replay_dataset(data: LabelledImages) -> Any:
+def task_of_classes(datasets: Iterable[Any]) -> dict[int, int]:
+    """Returns the task label of each class of some Avalanche data sets.
+
+    Raises:
+        ValueError: If they have no task labels, or a class has several.
+    """
+    tasks = dict[int, int]()
+    for dataset in datasets:
+        try:
+            pairs = set(zip(dataset.targets, dataset.targets_task_labels, strict=True))
+        except AttributeError as error:
+            raise ValueError("experiences must have task labels; take nc_benchmark") from error
+        for label, task in pairs:
+            if tasks.setdefault(int(label), int(task)) != task:
+                raise ValueError(
+                    f"class {label} must have one task label, since memories are kept by class, "
+                    f"got {tasks[label]} and {task}; take task_labels=False"
+                )
+    return tasks
+
+
+def _check_range(images: Tensor, normalisation: Normalisation) -> None:
+    if not images.allclose(normalisation.clip(images), atol=1e-3):
+        low, high = images.min().item(), images.max().item()
+        raise ValueError(
+            f"images must be in [0, 1] before normalisation, got {low:.3g} to {high:.3g} after "
+            "it; give the transforms' own, normalisation=Normalisation(mean, std)"
+        )
+
+
+def replay_dataset(data: LabelledImages, task: int = 0) -> Any:
     """Returns images as the data set that Avalanche's loaders read."""
     targets = DataAttribute(data.labels.tolist(), "targets")
-    tasks = TaskLabels(ConstantSequence(0, len(data)))
+    tasks = TaskLabels(ConstantSequence(task, len(data)))
     return TaskAwareSupervisedClassificationDataset(
         [Tensors(data)], data_attributes=[targets, tasks]
     )
-
-
-def follow(network: Network, data: LabelledImages, course: Course, seed: int) -> int:
-    """Trains ``network`` in place on one experience; returns how many images passed through it.
-
-    A new strategy is made each time, so that nothing but the network and what the lesson leaves
-    goes from one experience to the next, and a run resumes from those alone.
-
-    Args:
-        network: What is trained.
-        data: Normalised images of the experience.
-        course: How.
-        seed: Names the streams of this call.
-    """
-    strategy = LessonStrategy(network=network, course=course, seed=seed)
-    benchmark = benchmark_from_datasets(train=[replay_dataset(data)])
-    with global_stream(subseed(seed, "loader")):
-        strategy.train(list(benchmark.train_stream))
-    return strategy.samples

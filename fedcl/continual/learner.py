@@ -24,11 +24,11 @@ from fedcl.memory import Memory
 from fedcl.streams.base import Experience
 
 
-def _avalanche() -> ModuleType:
+def _loop() -> ModuleType:
     """Imports Avalanche late, as it takes seconds, and without its complaints about solvers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return import_module("fedcl.continual.avalanche")
+        return import_module("fedcl.continual.avalanche_loop")
 
 
 @final
@@ -155,11 +155,11 @@ class Learner:
             return recipe.epochs * len(self._held)
         groups = [experience.classes for experience in setting.experiences]
         answers = answers_by_class(groups, setting.data.num_classes)
-        avalanche = _avalanche()
-        course = avalanche.Course(
+        loop = _loop()
+        course = loop.Course(
             lesson, recipe, self._held, answers if setting.tells_tasks else None, index
         )
-        samples: int = avalanche.follow(network, self._images(index), course, seed)
+        samples: int = loop.follow(network, self._images(index), course, seed)
         return samples
 
     def _remember(self, index: int) -> float:

@@ -15,8 +15,7 @@ NEEDED = {
 }
 WITH = {
     "federated/one_shot": ["method=random"],
-    "continual/replay": ["method=random", "buffer.images=20"],
-    "continual/gdumb": ["method=random", "buffer.images=20"],
+    **{f"continual/{name}": ["method=random", "buffer.images=20"] for name in known("continual")},
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],
 }
