@@ -13,9 +13,14 @@ NEEDED = {
     "continual": ["continual=naive"],
     "federated_continual": ["federated_continual=fedavg"],
 }
+WITH_MEMORY = [
+    name
+    for name in known("continual")
+    if "${buffer}" in (config_folder() / "continual" / f"{name}.yaml").read_text()
+]
 WITH = {
     "federated/one_shot": ["method=random"],
-    **{f"continual/{name}": ["method=random", "buffer.images=20"] for name in known("continual")},
+    **{f"continual/{name}": ["method=random", "buffer.images=20"] for name in WITH_MEMORY},
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],
 }
