@@ -18,12 +18,20 @@ def answers_by_class(groups: Sequence[Sequence[int]], num_classes: int) -> Tenso
     [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
     Args:
-        groups: Classes of each task; no class is in two.
+        groups: Classes of each task.
         num_classes: Classes in all.
+
+    Raises:
+        ValueError: If a class is in two of them.
     """
     answers = torch.zeros(num_classes, num_classes, dtype=torch.bool)
     for classes in groups:
         for label in classes:
+            if answers[label].any():
+                raise ValueError(
+                    "told tasks must have classes of their own, "
+                    f"got class {label} in two; set stream.tells_tasks=false"
+                )
             answers[label, list(classes)] = True
     return answers
 

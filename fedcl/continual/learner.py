@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import chain
 from types import ModuleType
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
@@ -82,6 +83,7 @@ class Learner:
         self.method, self.setting = method, setting
         if method.learns != "memory":
             _check_plain(setting.recipe)
+        self.answers = _answers(setting)
         self.network = self._fresh("network")
         self.left: State = {}
         self.memory: Memory | None = None
@@ -139,7 +141,7 @@ class Learner:
             network=network,
             held=self._held,
             classes=groups[index],
-            earlier=[label for group in groups[:index] for label in group],
+            earlier=list(dict.fromkeys(chain.from_iterable(groups[:index]))),
             recipe=setting.recipe,
             left=self.left,
             rng=derive(setting.seed, "lesson", index),
@@ -148,17 +150,13 @@ class Learner:
 
     def _train(self, index: int, network: Network, recipe: Recipe, lesson: Lesson) -> int:
         """Trains a network in place and returns how many images passed through it."""
-        setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
+        seed = subseed(self.setting.seed, "experience", index)
         if self.method.learns == "memory":
             network.load_state_dict(self._fresh("network", index).state_dict())
             train(network, self._held, recipe, derive(seed, "training"))
             return recipe.epochs * len(self._held)
-        groups = [experience.classes for experience in setting.experiences]
-        answers = answers_by_class(groups, setting.data.num_classes)
         loop = _loop()
-        course = loop.Course(
-            lesson, recipe, self._held, answers if setting.tells_tasks else None, index
-        )
+        course = loop.Course(lesson, recipe, self._held, self.answers, index)
         samples: int = loop.follow(network, self._images(index), course, seed)
         return samples
 
@@ -221,6 +219,14 @@ class Learner:
         self.left = state["left"]
         if self.memory is not None:
             self.memory = self.memory.restored(state["memory"])
+
+
+def _answers(setting: Setting) -> Tensor | None:
+    """Returns for each class those that its images may be told to be; None: all."""
+    if not setting.tells_tasks:
+        return None
+    groups = [experience.classes for experience in setting.experiences]
+    return answers_by_class(groups, setting.data.num_classes)
 
 
 def _check_plain(recipe: Recipe) -> None:

@@ -5,6 +5,7 @@ Reference:
     | https://arxiv.org/abs/1904.07734
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor
 
 from distill.images import LabelledImages
+from distill.rng import derive
+
+logger = logging.getLogger(__name__)
 
 View = Callable[[Tensor], Tensor]  # images (N, C, H, W) to images of that shape
 
@@ -62,11 +66,23 @@ class Experience:
         train: What is learnt from.
         test: What it is judged by.
         classes: What it is about, in the order of arrival.
+
+    Raises:
+        ValueError: If one of its classes has no image to learn from, or none to judge by.
     """
 
     train: Excerpt
     test: Excerpt
     classes: Sequence[int]
+
+    def __post_init__(self) -> None:
+        for part, counts in (("training", self.train.counts), ("test", self.test.counts)):
+            missing = [label for label in self.classes if not counts[label]]
+            if missing:
+                raise ValueError(
+                    f"an experience must have {part} images of each of its classes, "
+                    f"got none of class {missing[0]}"
+                )
 
 
 class Stream(ABC):
@@ -119,6 +135,83 @@ def by_classes(
         )
         for classes in groups
     ]
+
+
+def by_views(
+    train: LabelledImages, test: LabelledImages, views: Sequence[View], divided: bool, seed: int
+) -> list[Experience]:
+    """Returns experiences of all classes and test images, each seen in a way of its own.
+
+    Args:
+        train: Normalised images to learn from.
+        test: Normalised images to judge by.
+        views: How each experience is seen, in training and test alike.
+        divided: Whether each has a stratified share of the training images, or all of them.
+        seed: Draws the shares from its stream "shares".
+    """
+    shares = [torch.arange(len(train))] * len(views)
+    if divided:
+        shares = stratified_shares(train.labels, len(views), derive(seed, "shares"))
+    judged, classes = torch.arange(len(test)), list(range(train.num_classes))
+    return [
+        Experience(Excerpt(train, rows, view), Excerpt(test, judged, view), classes)
+        for view, rows in zip(views, shares, strict=True)
+    ]
+
+
+def stratified_shares(labels: Tensor, count: int, rng: torch.Generator) -> list[Tensor]:
+    """Returns disjoint shares of all images; in size and in each class they differ by one at most.
+
+    Args:
+        labels: Class of each image, int64, ``(N,)``.
+        count: Number of shares.
+        rng: Draws which images of a class go where.
+
+    Returns:
+        Ascending int64 indices.
+    """
+    drawn = torch.randperm(len(labels), generator=rng)
+    by_class = drawn[labels[drawn].argsort(stable=True)]
+    return [by_class[first::count].sort().values for first in range(count)]
+
+
+def in_groups(
+    order: Tensor, experiences: int, sizes: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Returns classes in an order, cut into experiences.
+
+    Without sizes, where the experiences don't divide the classes, the first experiences get
+    one class more than the last, and the log says so.
+
+    Args:
+        order: All classes.
+        experiences: Number of experiences.
+        sizes: Classes of each; None: as evenly as they divide.
+
+    Raises:
+        ValueError: If there are more experiences than classes, or the sizes are not those of
+            all classes.
+    """
+    if experiences > len(order):
+        raise ValueError(
+            f"stream.experiences must be <= {len(order)}, the number of classes, got {experiences}"
+        )
+    if sizes is None:
+        groups = order.tensor_split(experiences)
+        if len(order) % experiences:
+            logger.warning(
+                "%d experiences do not divide %d classes: they have %s classes",
+                experiences,
+                len(order),
+                ", ".join(str(len(group)) for group in groups),
+            )
+    elif sum(sizes) != len(order):
+        raise ValueError(
+            f"stream.sizes must add up to {len(order)}, the number of classes, got {sum(sizes)}"
+        )
+    else:
+        groups = torch.split(order, list(sizes))
+    return [classes.tolist() for classes in groups]
 
 
 def experience_rows(labels: Tensor, classes: Sequence[int]) -> Tensor:

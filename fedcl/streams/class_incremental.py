@@ -17,7 +17,7 @@ import torch
 from distill.checks import whole
 from distill.images import LabelledImages
 from distill.rng import derive
-from fedcl.streams.base import ClassStream, Experience, by_classes
+from fedcl.streams.base import ClassStream, Experience, by_classes, in_groups
 
 
 @final
@@ -52,28 +52,16 @@ class ClassIncremental(ClassStream):
         return by_classes(train, test, self.split(train.num_classes, seed))
 
     def split(self, num_classes: int, seed: int) -> list[list[int]]:
-        """Returns an order of the classes, cut into experiences.
+        """Returns an order of the classes, cut into experiences by :func:`in_groups`.
 
-        The order is drawn from the stream "class order" of ``seed``. Where the experiences
-        do not divide the classes, the first experiences get one class more than the last.
+        The order is drawn from the stream "class order" of ``seed``.
 
         Raises:
             ValueError: If there are more experiences than classes, or the sizes are not those
                 of all classes.
         """
-        if self.experiences > num_classes:
-            raise ValueError(
-                f"stream.experiences must be <= {num_classes}, the number of classes, "
-                f"got {self.experiences}"
-            )
-        order = torch.arange(num_classes)
         if self.shuffled:
             order = torch.randperm(num_classes, generator=derive(seed, "class order"))
-        if self.sizes is None:
-            return [classes.tolist() for classes in order.tensor_split(self.experiences)]
-        if sum(self.sizes) != num_classes:
-            raise ValueError(
-                f"stream.sizes must add up to {num_classes}, the number of classes, "
-                f"got {sum(self.sizes)}"
-            )
-        return [classes.tolist() for classes in torch.split(order, list(self.sizes))]
+        else:
+            order = torch.arange(num_classes)
+        return in_groups(order, self.experiences, self.sizes)

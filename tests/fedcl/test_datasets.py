@@ -16,7 +16,7 @@ import yaml
 from distill.images import LabelledImages, Normalisation
 from distill.rng import derive
 from fedcl import datasets
-from fedcl.datasets import Dataset, Digits, ImageFiles, NpzFile, folder, stratified
+from fedcl.datasets import Dataset, Digits, ImageFiles, InSequence, NpzFile, folder, stratified
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data"
@@ -40,6 +40,7 @@ def arrays(**changes: object) -> dict[str, object]:
 
 def npz(tmp_path: Path, **changes: object) -> NpzFile:
     path = tmp_path / "mine.npz"
+    tmp_path.mkdir(exist_ok=True)
     np.savez(path, **arrays(**changes))
     return NpzFile("npz", str(path), 0.0, None, False, None, None)
 
@@ -460,6 +461,66 @@ def test_real_fashion_mnist_has_its_published_shape_and_statistics():
     assert computed.std[0] == pytest.approx(0.3530, abs=1e-3)
 
 
+# -- data sets in sequence ----------------------------------------------------------------
+
+
+def test_classes_of_data_sets_in_sequence_follow_each_other(tmp_path):
+    colour = np.arange(9 * 300, dtype=np.int64).reshape(9, 10, 10, 3).astype(np.uint8)
+    mine = npz(tmp_path, x_train=colour[:6], x_test=colour[6:])
+    data = InSequence("both", {"digits": DIGITS, "mine": mine}, False).load(0)
+    digits, alone = DIGITS.load(0), mine.load(0)
+    assert (len(data.train), len(data.validation), len(data.test)) == (1437 + 6, 0, 360 + 3)
+    assert data.train.labels.tolist() == [
+        *digits.train.labels.tolist(),
+        *(alone.train.labels + 10).tolist(),
+    ]
+    assert (data.train.num_classes, data.train.image_shape) == (13, (3, 10, 10))
+    assert data.train.images[1437:].equal(alone.train.images)
+    assert data.test.images[360:].equal(alone.test.images)
+
+
+def test_smaller_images_are_enlarged_bilinearly_in_three_equal_channels(tmp_path):
+    # Twice as large, the middle of the first row is 3/4 of the nearer pixel and 1/4 of the other:
+    # of 0 and 100 at columns 3 and 4: 25 at column 7, 75 at 8; rows alike, where all are equal.
+    small = np.zeros((9, 8, 8), dtype=np.uint8)
+    small[:, :, 4:] = 100
+    large = np.zeros((9, 16, 16, 3), dtype=np.uint8)
+    grey = npz(tmp_path / "grey", x_train=small[:6], x_test=small[6:])
+    colour = npz(tmp_path / "colour", x_train=large[:6], x_test=large[6:])
+    data = InSequence("both", {"grey": grey, "colour": colour}, False).load(0)
+    row = [0] * 7 + [25, 75] + [100] * 7
+    assert data.train.images[0].tolist() == [[row] * 16] * 3
+    assert data.test.images.dtype == torch.uint8
+
+
+def test_data_sets_in_sequence_share_one_normalisation_and_keep_held_out_images(tmp_path):
+    sources = {"digits": replace(DIGITS, validation=0.1), "mine": npz(tmp_path)}
+    data = InSequence("both", sources, False).load(0)
+    assert data.normalisation == Normalisation.of(data.train.images)
+    assert len(data.validation) == 144
+    assert data.validation.labels.max() == 9
+
+
+def test_only_names_that_two_data_sets_have_are_told_apart(tmp_path):
+    names = InSequence("both", {"digits": DIGITS, "mine": npz(tmp_path)}, False).load(0).class_names
+    assert names[:4] == ("digits 0", "digits 1", "digits 2", "3")
+    assert names[10:] == ("mine 0", "mine 1", "mine 2")
+
+
+def test_channels_that_cannot_be_made_equal_are_refused(tmp_path):
+    sources = {}
+    for channels in (2, 3):
+        x = np.zeros((9, 8, 8, channels), dtype=np.uint8)
+        sources[f"{channels}"] = npz(tmp_path / f"{channels}", x_train=x[:6], x_test=x[6:])
+    with pytest.raises(ValueError, match="in sequence must have 1 or 3 channels, got 2"):
+        InSequence("both", sources, False).load(0)
+
+
+def test_no_data_set_in_sequence_is_refused():
+    with pytest.raises(ValueError, match=r"dataset.sources must be one or more .* got none"):
+        InSequence("none", {}, False)
+
+
 # -- configs ------------------------------------------------------------------------------
 
 
@@ -469,12 +530,18 @@ def test_every_config_builds_its_source_and_says_what_it_is(path):
     assert text.splitlines()[0].startswith(f"# {path.stem}: ")
     config = yaml.safe_load(text)
     kind = config.pop("_target_").removeprefix("fedcl.datasets.")
-    source = {"Digits": Digits, "ImageFiles": ImageFiles, "NpzFile": NpzFile}[kind](**config)
+    kinds = (Digits, ImageFiles, InSequence, NpzFile)
+    source = {kind.__name__: kind for kind in kinds}[kind](**config)
     assert source.name == path.stem
 
 
 def test_configs_cover_every_named_data_set():
-    assert {path.stem for path in CONFIGS} == {*datasets.NAMES, "digits", "npz"}
+    assert {path.stem for path in CONFIGS} == {
+        *datasets.NAMES,
+        "digits",
+        "digits_then_fashion",
+        "npz",
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from fedcl.continual.joint import Joint
 from fedcl.continual.learner import Learner, Setting
 from fedcl.continual.naive import Naive
 from fedcl.memory import Budget
-from fedcl.streams.base import by_classes
+from fedcl.streams.base import by_classes, by_views, unchanged
 
 NORMALISATION = Normalisation([0.5], [0.25])
 RECIPE = Recipe(
@@ -120,3 +120,11 @@ def test_what_avalanche_does_not_do_is_refused(reason):
     with pytest.raises(ValueError, match=f"training.{reason}"):
         Learner(Naive(), setting(recipe))
     Learner(GDUMB, setting(recipe))  # which Avalanche doesn't train
+
+
+def test_told_tasks_whose_classes_come_back_are_refused_before_training():
+    same = by_views(blocks(48, 1), blocks(30, 2), [unchanged] * 2, divided=False, seed=0)
+    told = replace(setting(), experiences=same, tells_tasks=True)
+    with pytest.raises(ValueError, match="told tasks must have classes of their own"):
+        Learner(Naive(), told)
+    Learner(Naive(), replace(told, tells_tasks=False))

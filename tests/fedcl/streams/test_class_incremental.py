@@ -68,6 +68,46 @@ def test_a_class_without_images_adds_no_row():
     assert experience_rows(torch.tensor([0, 1]), [2]).tolist() == []
 
 
+def test_sizes_cut_the_order_where_they_say():
+    order = torch.randperm(10, generator=derive(2, "class order")).tolist()
+    stream = ClassIncremental(3, sizes=[5, 1, 4])
+    assert stream.split(10, seed=2) == [order[:5], order[5:6], order[6:]]
+
+
+def test_unshuffled_classes_come_in_their_own_order_whatever_the_seed():
+    stream = ClassIncremental(2, shuffled=False, sizes=[1, 3])
+    assert [stream.split(4, seed) for seed in (0, 1)] == [[[0], [1, 2, 3]]] * 2
+
+
+def test_sizes_must_be_those_of_all_classes():
+    with pytest.raises(ValueError, match=r"stream.sizes must add up to 10, .* got 9"):
+        ClassIncremental(2, sizes=[5, 4]).split(10, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [([5, 5, 0], "stream.sizes must be >= 1, got 0"), ([5, 5], "must be 3 numbers, .* got 2")],
+)
+def test_sizes_must_be_one_whole_number_for_each_experience(sizes, reason):
+    with pytest.raises(ValueError, match=reason):
+        ClassIncremental(3, sizes=sizes)
+
+
+def test_the_log_says_how_classes_are_split_that_experiences_do_not_divide(caplog):
+    for stream in (ClassIncremental(5), ClassIncremental(2, sizes=[3, 7]), ClassIncremental(3)):
+        stream.split(10, seed=0)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "3 experiences do not divide 10 classes: they have 4, 3, 3 classes")
+    ]
+
+
+def test_only_a_task_incremental_stream_tells_tasks():
+    assert [ClassIncremental(2, tells_tasks=told).tells_tasks for told in (True, False)] == [
+        True,
+        False,
+    ]
+
+
 def test_config_builds_the_stream_and_says_what_it_is():
     text = CONFIG.read_text()
     assert text.startswith("# class_incremental: ")
