@@ -93,6 +93,8 @@ class Moment:
         classes: Classes of the experience, and whether they came before doesn't matter.
         earlier: Classes of the experiences before it.
         recipe: How networks are trained.
+        answers: For each class, the classes that its images may be told to be, bool
+            ``(num_classes, num_classes)``; None: all.
         left: What the method's last lesson left; empty at first.
         rng: Draws what the lesson draws, and nothing else does.
     """
@@ -102,6 +104,7 @@ class Moment:
     classes: Sequence[int]
     earlier: Sequence[int]
     recipe: Recipe
+    answers: Tensor | None
     left: State
     rng: torch.Generator
 
@@ -162,6 +165,28 @@ class ContinualMethod(ABC):
             network: As trained so far.
             held: What the memory holds.
         """
+
+
+class Rehearsal(ContinualMethod):
+    """A method that learns an experience with images of a memory beside it.
+
+    Attributes:
+        method: Makes the small sets.
+        buffer: How much may be kept.
+    """
+
+    method: Condenser
+    buffer: Budget
+
+    @property
+    def learns(self) -> Source:
+        """The experience, with the memory beside it."""
+        return "experience"
+
+    @property
+    def replayed(self) -> Replayed | None:
+        """The memory."""
+        return Replayed(self.method, self.buffer)
 
 
 def plain(network: Network, batch: Batch) -> Tensor:

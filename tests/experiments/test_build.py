@@ -17,6 +17,11 @@ WITH = {
     "federated/one_shot": ["method=random"],
     "continual/replay": ["method=random", "buffer.images=20"],
     "continual/gdumb": ["method=random", "buffer.images=20"],
+    "continual/er_ace": ["method=random", "buffer.images=20"],
+    "continual/mir": ["method=random", "buffer.images=20"],
+    "continual/scr": ["method=random", "buffer.images=20"],
+    "continual/der": ["method=random", "buffer.images=20"],
+    "continual/icarl": ["method=random", "buffer.images=20"],
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],
 }
