@@ -32,10 +32,12 @@ class Replayed:
     Attributes:
         method: Makes the small set of each experience.
         budget: How much may be kept.
+        ahead: Whether it learns an experience before the network does, or after.
     """
 
     method: Condenser
     budget: Budget
+    ahead: bool = False
 
 
 @final
@@ -92,9 +94,9 @@ class Moment:
         held: Normalised images of the memory, ordered by class; none: empty.
         classes: Classes of the experience, and whether they came before doesn't matter.
         earlier: Classes of the experiences before it.
-        recipe: How networks are trained.
         answers: For each class, the classes that its images may be told to be, bool
             ``(num_classes, num_classes)``; None: all.
+        recipe: How networks are trained.
         left: What the method's last lesson left; empty at first.
         rng: Draws what the lesson draws, and nothing else does.
     """
@@ -103,8 +105,8 @@ class Moment:
     held: LabelledImages
     classes: Sequence[int]
     earlier: Sequence[int]
-    recipe: Recipe
     answers: Tensor | None
+    recipe: Recipe
     left: State
     rng: torch.Generator
 

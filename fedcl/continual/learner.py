@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import chain
 from types import ModuleType
 from typing import Any, final
 
@@ -82,6 +83,7 @@ class Learner:
         self.method, self.setting = method, setting
         if method.learns != "memory":
             _check_plain(setting.recipe)
+        self.answers = _answers(setting)
         self.network = self._fresh("network")
         self.left: State = {}
         self.memory: Memory | None = None
@@ -93,12 +95,12 @@ class Learner:
 
     def learn(self, index: int) -> Cost:
         """Trains on experience ``index``, or on all of them where the method does so."""
-        clock, distilling, from_memory = time.perf_counter(), 0.0, self.method.learns == "memory"
-        if from_memory:
+        clock, distilling, ahead = time.perf_counter(), 0.0, self._ahead
+        if ahead:
             distilling += self._remember(index)
         lesson = self._lesson(index, self.network)
         samples = self._train(index, self.network, self.setting.recipe, lesson)
-        if not from_memory:
+        if not ahead:
             distilling += self._remember(index)
         if lesson.leave is not None:
             self.left = lesson.leave(self.network, self._images(index), self._held)
@@ -117,7 +119,7 @@ class Learner:
                 real, memory = self._images(index), before.memory
                 work.append(memory.learning(real, replayed.method, setting.seed))
                 after.memory = memory.learn(real, Random(), setting.seed)
-            trained = after if self.method.learns == "memory" else before
+            trained = after if self._ahead else before
             work.append(trained._training(index))
             before = after
         return work, before.memory
@@ -139,9 +141,9 @@ class Learner:
             network=network,
             held=self._held,
             classes=groups[index],
-            earlier=[label for group in groups[:index] for label in group],
+            earlier=list(dict.fromkeys(chain.from_iterable(groups[:index]))),
+            answers=self.answers,
             recipe=setting.recipe,
-            answers=self._answers,
             left=self.left,
             rng=derive(setting.seed, "lesson", index),
         )
@@ -155,7 +157,7 @@ class Learner:
             train(network, self._held, recipe, derive(seed, "training"))
             return recipe.epochs * len(self._held)
         avalanche = _avalanche()
-        course = avalanche.Course(lesson, recipe, self._held, self._answers, index)
+        course = avalanche.Course(lesson, recipe, self._held, self.answers, index)
         samples: int = avalanche.follow(network, self._images(index), course, seed)
         return samples
 
@@ -168,11 +170,9 @@ class Learner:
         return time.perf_counter() - clock
 
     @property
-    def _answers(self) -> Tensor | None:
-        """For each class the classes of its task, where tasks are told."""
-        setting = self.setting
-        groups = [experience.classes for experience in setting.experiences]
-        return answers_by_class(groups, setting.data.num_classes) if setting.tells_tasks else None
+    def _ahead(self) -> bool:
+        """Whether the memory learns an experience before the network does."""
+        return self.method.replayed is not None and self.method.replayed.ahead
 
     @property
     def _held(self) -> LabelledImages:
@@ -225,6 +225,14 @@ class Learner:
         self.left = state["left"]
         if self.memory is not None:
             self.memory = self.memory.restored(state["memory"])
+
+
+def _answers(setting: Setting) -> Tensor | None:
+    """Returns for each class those that its images may be told to be; None: all."""
+    if not setting.tells_tasks:
+        return None
+    groups = [experience.classes for experience in setting.experiences]
+    return answers_by_class(groups, setting.data.num_classes)
 
 
 def _check_plain(recipe: Recipe) -> None:
