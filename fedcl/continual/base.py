@@ -32,10 +32,12 @@ class Replayed:
     Attributes:
         method: Makes the small set of each experience.
         budget: How much may be kept.
+        ahead: Whether it learns an experience before the network does, or after.
     """
 
     method: Condenser
     budget: Budget
+    ahead: bool = False
 
 
 @final
@@ -92,6 +94,8 @@ class Moment:
         held: Normalised images of the memory, ordered by class; none: empty.
         classes: Classes of the experience, and whether they came before doesn't matter.
         earlier: Classes of the experiences before it.
+        answers: For each class, the classes that its images may be told to be, bool
+            ``(num_classes, num_classes)``; None: all.
         recipe: How networks are trained.
         left: What the method's last lesson left; empty at first.
         rng: Draws what the lesson draws, and nothing else does.
@@ -101,6 +105,7 @@ class Moment:
     held: LabelledImages
     classes: Sequence[int]
     earlier: Sequence[int]
+    answers: Tensor | None
     recipe: Recipe
     left: State
     rng: torch.Generator
@@ -162,6 +167,28 @@ class ContinualMethod(ABC):
             network: As trained so far.
             held: What the memory holds.
         """
+
+
+class Rehearsal(ContinualMethod):
+    """A method that learns an experience with images of a memory beside it.
+
+    Attributes:
+        method: Makes the small sets.
+        buffer: How much may be kept.
+    """
+
+    method: Condenser
+    buffer: Budget
+
+    @property
+    def learns(self) -> Source:
+        """The experience, with the memory beside it."""
+        return "experience"
+
+    @property
+    def replayed(self) -> Replayed | None:
+        """The memory."""
+        return Replayed(self.method, self.buffer)
 
 
 def plain(network: Network, batch: Batch) -> Tensor:

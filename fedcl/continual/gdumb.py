@@ -53,7 +53,7 @@ class GDumb(ContinualMethod):
     @property
     def replayed(self) -> Replayed | None:
         """The memory."""
-        return Replayed(self.method, self.buffer)
+        return Replayed(self.method, self.buffer, ahead=True)
 
     def lesson(self, moment: Moment) -> Lesson:  # noqa: ARG002
         """Plain training."""

@@ -95,12 +95,12 @@ class Learner:
 
     def learn(self, index: int) -> Cost:
         """Trains on experience ``index``, or on all of them where the method does so."""
-        clock, distilling, from_memory = time.perf_counter(), 0.0, self.method.learns == "memory"
-        if from_memory:
+        clock, distilling, ahead = time.perf_counter(), 0.0, self._ahead
+        if ahead:
             distilling += self._remember(index)
         lesson = self._lesson(index, self.network)
         samples = self._train(index, self.network, self.setting.recipe, lesson)
-        if not from_memory:
+        if not ahead:
             distilling += self._remember(index)
         if lesson.leave is not None:
             self.left = lesson.leave(self.network, self._images(index), self._held)
@@ -119,7 +119,7 @@ class Learner:
                 real, memory = self._images(index), before.memory
                 work.append(memory.learning(real, replayed.method, setting.seed))
                 after.memory = memory.learn(real, Random(), setting.seed)
-            trained = after if self.method.learns == "memory" else before
+            trained = after if self._ahead else before
             work.append(trained._training(index))
             before = after
         return work, before.memory
@@ -142,6 +142,7 @@ class Learner:
             held=self._held,
             classes=groups[index],
             earlier=list(dict.fromkeys(chain.from_iterable(groups[:index]))),
+            answers=self.answers,
             recipe=setting.recipe,
             left=self.left,
             rng=derive(setting.seed, "lesson", index),
@@ -167,6 +168,11 @@ class Learner:
             seed = subseed(subseed(self.setting.seed, "experience", index), "memory", index)
             self.memory = self.memory.learn(self._images(index), replayed.method, seed)
         return time.perf_counter() - clock
+
+    @property
+    def _ahead(self) -> bool:
+        """Whether the memory learns an experience before the network does."""
+        return self.method.replayed is not None and self.method.replayed.ahead
 
     @property
     def _held(self) -> LabelledImages:

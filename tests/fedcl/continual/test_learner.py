@@ -12,6 +12,7 @@ from distill.networks import MLP, fresh
 from distill.rng import derive, subseed
 from distill.training import Recipe, train
 from fedcl.continual.cumulative import Cumulative
+from fedcl.continual.er_ace import ERACE
 from fedcl.continual.gdumb import GDumb
 from fedcl.continual.joint import Joint
 from fedcl.continual.learner import Learner, Setting
@@ -105,6 +106,13 @@ def test_gdumb_goes_on_from_what_was_written_down():
     second.learn(2)
     assert_equal_networks(whole.network, second.network)
     assert torch.equal(whole.memory.data().images, second.memory.data().images)
+
+
+def test_a_memory_that_is_ahead_tells_a_new_class_from_old_ones():
+    # The stream's one class has no rival in its batch, so that the memory alone teaches it.
+    method = ERACE(Random(), Budget(6, None, "fixed", "float32"))
+    long = replace(RECIPE, epochs=40, learning_rate=0.3)
+    assert learnt(method, recipe=long).accuracies() == [1.0, 1.0, 1.0]
 
 
 REFUSED = {

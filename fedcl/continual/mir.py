@@ -1,0 +1,109 @@
+r"""MIR: replays those images of the memory that the next step would harm most.
+
+    1. Candidates :math:`(x_j, y_j)` are drawn from the memory.
+    2. A virtual step on the batch :math:`B` of the stream, :math:`\theta' = \theta - \eta
+       \nabla_\theta L_B(\theta)`, with the mean cross-entropy :math:`L_B` and the step size
+       :math:`\eta`.
+    3. The :math:`|B|` candidates of the largest :math:`\ell(\theta'; x_j, y_j) - \ell(\theta; x_j,
+       y_j)`, the growth of their own cross-entropy, are replayed: a step from :math:`\theta` along
+       the mean loss over them and :math:`B`.
+
+References:
+    | Online Continual Learning with Maximally Interfered Retrieval (Aljundi, Caccia, Belilovsky,
+    | Caccia, Lin, Charlin and Tuytelaars, NeurIPS 2019)
+    | https://arxiv.org/abs/1908.04742
+
+Differences from the paper: candidates are drawn with replacement, so that the share of them that is
+replayed, and the ratio of stream to memory, don't depend on the memory's size; as many candidates
+as the batch has images are replay. The virtual step is the recipe's plain one, without momentum or
+schedule, on images before their augmentation.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F  # noqa: N812
+
+from distill.checks import whole
+from distill.condenser import Condenser, pixels_alone
+from distill.images import LabelledImages
+from distill.networks import Network
+from fedcl.continual.base import Lesson, Moment, Rehearsal, State, plain
+from fedcl.memory import Budget
+
+
+@final
+@dataclass(frozen=True)
+class MIR(Rehearsal):
+    """Replay of what a virtual step forgets.
+
+    Attributes:
+        method: Makes the small sets.
+        buffer: How much may be kept.
+        candidates: Images of the memory that are compared before a step, at least a batch.
+    """
+
+    method: Condenser
+    buffer: Budget
+    candidates: int
+
+    def __post_init__(self) -> None:
+        pixels_alone(self.method)
+        whole("continual.candidates", self.candidates, 1)
+
+    def lesson(self, moment: Moment) -> Lesson:
+        """Plain training on chosen images.
+
+        Raises:
+            ValueError: If a batch needs more candidates.
+        """
+        if self.candidates < moment.recipe.batch:
+            raise ValueError(
+                f"continual.candidates must be >= training.batch, {moment.recipe.batch}, "
+                f"got {self.candidates}"
+            )
+
+        def choose(network: Network, images: Tensor, labels: Tensor) -> Tensor:
+            rows = torch.randint(len(moment.held), (self.candidates,), generator=moment.rng)
+            growth = interference(network, moment, (images, labels), rows)
+            return rows[growth.topk(len(labels)).indices]
+
+        return Lesson(plain, choose)
+
+    def classifier(self, network: Network, held: LabelledImages) -> nn.Module:  # noqa: ARG002
+        """The network."""
+        return network
+
+
+def interference(
+    network: Network, moment: Moment, stream: tuple[Tensor, Tensor], rows: Tensor
+) -> Tensor:
+    """Returns how much a step on the stream adds to the loss of each image in ``rows``, ``(n,)``.
+
+    The network stays as it is.
+
+    Args:
+        network: As trained so far.
+        moment: Holds the memory, the step size and the answers.
+        stream: Images and classes of a batch.
+        rows: Of the memory, int64, ``(n,)``.
+    """
+
+    def losses(weights: State, images: Tensor, labels: Tensor) -> Tensor:
+        logits = functional_call(network, dict(weights), (images,))
+        if moment.answers is not None:
+            logits = logits.masked_fill(~moment.answers[labels], -torch.inf)
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    weights = dict(network.named_parameters())
+    gradients = torch.autograd.grad(losses(weights, *stream).mean(), list(weights.values()))
+    candidates = moment.held.images[rows], moment.held.labels[rows]
+    with torch.no_grad():
+        ahead = {
+            name: weight - moment.recipe.learning_rate * gradient
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+        }
+        return losses(ahead, *candidates) - losses(weights, *candidates)
