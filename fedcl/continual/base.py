@@ -92,6 +92,8 @@ class Moment:
         held: Normalised images of the memory, ordered by class; none: empty.
         classes: Classes of the experience, and whether they came before doesn't matter.
         earlier: Classes of the experiences before it.
+        answers: For each class, the classes that its images may be told to be, bool
+            ``(num_classes, num_classes)``; None: all.
         recipe: How networks are trained.
         left: What the method's last lesson left; empty at first.
         rng: Draws what the lesson draws, and nothing else does.
@@ -101,6 +103,7 @@ class Moment:
     held: LabelledImages
     classes: Sequence[int]
     earlier: Sequence[int]
+    answers: Tensor | None
     recipe: Recipe
     left: State
     rng: torch.Generator

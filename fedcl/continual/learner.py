@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
@@ -140,6 +140,7 @@ class Learner:
             held=self._held,
             classes=groups[index],
             earlier=[label for group in groups[:index] for label in group],
+            answers=self._answers,
             recipe=setting.recipe,
             left=self.left,
             rng=derive(setting.seed, "lesson", index),
@@ -148,17 +149,13 @@ class Learner:
 
     def _train(self, index: int, network: Network, recipe: Recipe, lesson: Lesson) -> int:
         """Trains a network in place and returns how many images passed through it."""
-        setting, seed = self.setting, subseed(self.setting.seed, "experience", index)
+        seed = subseed(self.setting.seed, "experience", index)
         if self.method.learns == "memory":
             network.load_state_dict(self._fresh("network", index).state_dict())
             train(network, self._held, recipe, derive(seed, "training"))
             return recipe.epochs * len(self._held)
-        groups = [experience.classes for experience in setting.experiences]
-        answers = answers_by_class(groups, setting.data.num_classes)
         avalanche = _avalanche()
-        course = avalanche.Course(
-            lesson, recipe, self._held, answers if setting.tells_tasks else None, index
-        )
+        course = avalanche.Course(lesson, recipe, self._held, self._answers, index)
         samples: int = avalanche.follow(network, self._images(index), course, seed)
         return samples
 
@@ -169,6 +166,14 @@ class Learner:
             seed = subseed(subseed(self.setting.seed, "experience", index), "memory", index)
             self.memory = self.memory.learn(self._images(index), replayed.method, seed)
         return time.perf_counter() - clock
+
+    @property
+    def _answers(self) -> Tensor | None:
+        """For each class the classes of its task, where images come with theirs."""
+        if not self.setting.tells_tasks:
+            return None
+        groups = [experience.classes for experience in self.setting.experiences]
+        return answers_by_class(groups, self.setting.data.num_classes)
 
     @property
     def _held(self) -> LabelledImages:
