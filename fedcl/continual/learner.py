@@ -89,7 +89,7 @@ class Learner:
             work.append(sketch._training(index))
             if sketch.memory is not None and replayed is not None:
                 real, memory = self._images(index), sketch.memory
-                work.append(memory.learning(real, replayed.method, setting.seed))
+                work += memory.learning(real, replayed.method, setting.seed)
                 sketch = copy.copy(sketch)
                 sketch.memory = memory.learn(real, Random(), setting.seed)
         return work, sketch.memory

@@ -119,7 +119,7 @@ class _Remembering(FederatedMethod):
         before = _own_memory(task, self.buffer)
         learnt = before.learn(task.data, Random(), task.world.seed)
         task.state[MEMORY] = pack_memory(learnt)
-        return Sketch({}, [before.learning(task.data, self.method, task.world.seed)])
+        return Sketch({}, before.learning(task.data, self.method, task.world.seed))
 
     def check(self, upload: Upload, server: ServerTask) -> None:  # noqa: ARG002
         upload.check_names()

@@ -23,7 +23,7 @@ WITH = {
 GROUPS = {
     "distillation": ["dataset", "method", "network", "evaluation"],
     "federated": ["federated", "partition", "shift", "training", "personalise"],
-    "continual": ["continual", "stream"],
+    "continual": ["continual", "stream", "storage"],
     "federated_continual": ["federated_continual", "shift"],
 }
 CHOICES = [
@@ -40,6 +40,8 @@ PARTS = [
 def test_every_choice_builds(kind, group, name):
     words = [word for word in NEEDED[kind] if not word.startswith(f"{group}=")]
     words += [f"{group}={name}", *WITH.get(f"{group}/{name}", [])]
+    if group == "storage":
+        words = ["continual=replay", *WITH["continual/replay"], f"storage={name}"]
     if (group, name) == ("training", "local"):
         words.append("federated.rounds=2")
     if (group, name) == ("dataset", "npz"):
@@ -112,8 +114,8 @@ WRONG = {
         "federated-continual federated_continual=shared_buffer method=low_rank buffer.images=20"
     ): "method must keep its images as pixels",
     (
-        "continual continual=replay method=dm buffer.images=20 buffer.store=float16"
-    ): "unknown buffer.store 'float16'; known: float32, uint8",
+        "continual continual=replay method=dm buffer.images=20 storage=float16"
+    ): "bases float32 jpeg low_rank uint8",
     "distill method=random scored_on=validation": "dataset.validation must be > 0 with scored_on=",
     "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda",
     "distill method=random device=cuda": "device must be one that torch finds here, got cuda",

@@ -18,6 +18,7 @@ from fedcl.continual.joint import Joint
 from fedcl.continual.learner import Learner, Setting
 from fedcl.continual.naive import Naive
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 
 NORMALISATION = Normalisation([0.5], [0.25])
 RECIPE = Recipe(
@@ -29,7 +30,7 @@ RECIPE = Recipe(
     decay_after=None,
     augmentation=Augmentation([], False),
 )
-GDUMB = GDumb(Random(), Budget(6, None, "fixed", "float32"))
+GDUMB = GDumb(Random(), Budget(6, None, "fixed", Float32()))
 
 
 def blocks(count: int, seed: int) -> LabelledImages:
