@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.checks import one_of, whole
 from distill.condenser import Condenser, Task, condense
-from distill.images import LabelledImages, Normalisation
+from distill.images import LabelledImages, Normalisation, stored_bytes
 from distill.networks import ImageShape
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
@@ -38,6 +38,8 @@ class Budget:
         store: How images are kept.
         shrink: How stored images become fewer: ``redistil`` makes them small again by the
             memory's method; ``prefix`` keeps the first of them, as they are.
+        staged: Images of a stream that wait, as uint8 and beside the rest, until the memory
+            learns them together, >= 1; None: an experience's images are at hand until it ends.
     """
 
     images: int | None
@@ -45,6 +47,7 @@ class Budget:
     allocation: Allocation
     store: Store
     shrink: Shrink = "redistil"
+    staged: int | None = None
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.bytes is None):
@@ -52,11 +55,23 @@ class Budget:
                 "exactly one of buffer.images and buffer.bytes must be given, "
                 f"got images={self.images} and bytes={self.bytes}"
             )
-        for name, value in (("buffer.images", self.images), ("buffer.bytes", self.bytes)):
+        limits = {"images": self.images, "bytes": self.bytes, "staged": self.staged}
+        for name, value in limits.items():
             if value is not None:
-                whole(name, value, 1)
+                whole(f"buffer.{name}", value, 1)
         one_of("buffer.allocation", self.allocation, ("adaptive", "fixed"))
         one_of("buffer.shrink", self.shrink, ("redistil", "prefix"))
+
+    def check_unstaged(self) -> None:
+        """Refuses a stage, where the images of an experience are at hand until it ends.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        if self.staged is not None:
+            raise ValueError(
+                f"buffer.staged must be null where clients keep their images, got {self.staged}"
+            )
 
     def capacity(self, image_shape: ImageShape, num_classes: int) -> int:
         """Returns the images that fit.
@@ -79,9 +94,10 @@ class Budget:
         return capacity
 
     def most_bytes(self, image_shape: ImageShape, num_classes: int) -> int:
-        """Returns the bytes of a memory that is full, labels included."""
+        """Returns the bytes of a memory that is full, its stage too, labels included."""
         row, shared = self.store.sizes(image_shape)
-        return shared + (row + 1) * self.capacity(image_shape, num_classes)
+        staged = stored_bytes(self.staged or 0, image_shape, "uint8")
+        return shared + (row + 1) * self.capacity(image_shape, num_classes) + staged
 
 
 @final
@@ -101,6 +117,8 @@ class Memory:
         kept: The store's rows, by class, in the order first seen.
         shared: What all rows share.
         seen: Real images that were learnt of each class, int64 ``(num_classes,)``.
+        stage: Images of a stream that wait to be learnt, uint8.
+        peak: The most bytes that were ever held.
     """
 
     budget: Budget
@@ -110,6 +128,8 @@ class Memory:
     kept: Mapping[int, Tensor]
     shared: Tensor
     seen: Tensor
+    stage: LabelledImages
+    peak: int = 0
 
     @classmethod
     def empty(
@@ -122,15 +142,17 @@ class Memory:
         """
         budget.capacity(shape, num_classes)
         seen = torch.zeros(num_classes, dtype=torch.int64)
-        return cls(budget, shape, num_classes, normalisation, {}, torch.zeros(0), seen)
+        stage = _no_images(shape, num_classes)
+        return cls(budget, shape, num_classes, normalisation, {}, torch.zeros(0), seen, stage)
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.kept.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes of what is stored, and of labels, one byte each."""
-        return len(self) + sum(part.nbytes for part in (self.shared, *self.kept.values()))
+        """Bytes of what is stored or staged, and of labels, one byte each."""
+        parts = (self.shared, *self.kept.values(), self.stage.images)
+        return len(self) + len(self.stage) + sum(part.nbytes for part in parts)
 
     def data(self) -> LabelledImages:
         """Returns the images as networks see them, normalised, ordered by class."""
@@ -153,6 +175,46 @@ class Memory:
         kept = {c: rows[: slots[c][0]] for c, rows in self.kept.items() if c not in old}
         left = replace(self, kept=kept, seen=self.seen + real.counts)
         return left._joined(list(slots), old, new)
+
+    def streamed(self, images: LabelledImages, method: Condenser, seed: int) -> "Memory":
+        """Returns the memory after images of a stream have come, in their order.
+
+        They join the stage, and each time ``buffer.staged`` wait there, the memory learns them.
+
+        Args:
+            images: Normalised images, as many as came at once.
+            method: Makes the small sets.
+            seed: Names the random streams of this call.
+
+        Raises:
+            ValueError: If the budget has no stage.
+        """
+        most = self.budget.staged
+        if most is None:
+            raise ValueError("buffer.staged must be given where images are streamed, got null")
+        held: Memory = self
+        full = range(most - len(self.stage), len(images), most)
+        for part, rows in enumerate(torch.arange(len(images)).tensor_split(list(full))):
+            held = held._staging(images.rows(rows))
+            if len(held.stage) == most:
+                held = held.flushed(method, subseed(seed, "part", part))
+        return held
+
+    def flushed(self, method: Condenser, seed: int) -> Self:
+        """Returns the memory after it has learnt what waits, as at the end of an experience."""
+        if not len(self.stage):
+            return self
+        stage = self.stage
+        real = replace(stage, images=self.normalisation(stage.images))
+        learnt = self.learn(real, method, seed)
+        return replace(learnt, stage=_no_images(self.image_shape, self.num_classes))
+
+    def _staging(self, images: LabelledImages) -> Self:
+        pixels = replace(images, images=self.normalisation.quantise(images.images))
+        return replace(self, stage=LabelledImages.union([self.stage, pixels]))._counted()
+
+    def _counted(self) -> Self:
+        return replace(self, peak=max(self.peak, self.bytes))
 
     def learning(self, real: LabelledImages, method: Condenser, seed: int) -> list[Work]:
         """Returns :meth:`learn` undone."""
@@ -211,7 +273,7 @@ class Memory:
             images = [part[label] for part in (old, new) if label in part]
             rows = [store.encode(part, held.frame) for part in images]
             kept[label] = _mixed([held.kept[label], *rows] if label in held.kept else rows)
-        return replace(held, kept=kept)
+        return replace(held, kept=kept)._counted()
 
     def _sharing(self, images: Sequence[Tensor]) -> Self:
         """Returns this memory with its rows, and images that will join them, sharing the same."""
@@ -231,14 +293,17 @@ class Memory:
     def _stored(self, classes: Sequence[int]) -> LabelledImages:
         parts = [self.budget.store.decode(self.kept[c], self.frame) for c in classes]
         labels = [torch.full((len(part),), c) for c, part in zip(classes, parts, strict=True)]
-        none = torch.zeros(0, *self.image_shape), torch.zeros(0, dtype=torch.int64)
-        images, named = torch.cat([none[0], *parts]), torch.cat([none[1], *labels])
-        return LabelledImages(images, named, self.num_classes)
+        if not parts:
+            none = _no_images(self.image_shape, self.num_classes)
+            return replace(none, images=none.images.float())
+        return LabelledImages(torch.cat(parts), torch.cat(labels), self.num_classes)
 
     def state(self) -> dict[str, Tensor]:
         """Returns what is kept, for a checkpoint."""
         kept = {f"{KEPT}{label}": rows for label, rows in self.kept.items()}
-        return {**kept, "shared": self.shared, "seen": self.seen}
+        stage = {"stage/images": self.stage.images, "stage/labels": self.stage.labels}
+        peak = torch.tensor([self.peak])
+        return {**kept, "shared": self.shared, "seen": self.seen, **stage, "peak": peak}
 
     def restored(self, state: Mapping[str, Tensor]) -> Self:
         """Returns a memory of this budget that keeps what :meth:`state` took."""
@@ -247,7 +312,21 @@ class Memory:
             for name, rows in state.items()
             if name.startswith(KEPT)
         }
-        return replace(self, kept=kept, shared=state["shared"], seen=state["seen"])
+        images, labels = state["stage/images"], state["stage/labels"]
+        return replace(
+            self,
+            kept=kept,
+            shared=state["shared"],
+            seen=state["seen"],
+            stage=LabelledImages(images, labels, self.num_classes),
+            peak=int(state["peak"]),
+        )
+
+
+def _no_images(image_shape: ImageShape, num_classes: int) -> LabelledImages:
+    """Returns no image, as the type of those that are stored."""
+    none = torch.zeros(0, *image_shape, dtype=torch.uint8)
+    return LabelledImages(none, torch.zeros(0, dtype=torch.int64), num_classes)
 
 
 def _made(method: Condenser, task: Task | None) -> dict[int, Tensor]:

@@ -58,6 +58,7 @@ class LocalReplay(FederatedContinualMethod):
 
     def __post_init__(self) -> None:
         pixels_alone(self.method)
+        self.buffer.check_unstaged()
 
     def learning(self) -> FederatedMethod:
         """Returns averaging with replay from the client's own memory."""

@@ -62,6 +62,7 @@ class SharedBuffer(FederatedContinualMethod):
 
     def __post_init__(self) -> None:
         pixels_alone(self.method)
+        self.buffer.check_unstaged()
 
     def learning(self) -> FederatedMethod:
         """Returns averaging with replay from the broadcast memory."""

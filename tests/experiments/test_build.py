@@ -116,6 +116,16 @@ WRONG = {
     (
         "continual continual=replay method=dm buffer.images=20 storage=float16"
     ): "bases float32 jpeg low_rank uint8",
+    (
+        "federated-continual federated_continual=local_replay method=random buffer.images=20 "
+        "buffer.staged=5"
+    ): "buffer.staged must be null where clients keep their images, got 5",
+    (
+        "continual continual=replay method=random buffer.images=20 buffer.staged=0"
+    ): "buffer.staged must be >= 1, got 0",
+    (
+        "continual continual=replay method=random storage=bases buffer.bytes=1300"
+    ): "got 0 images (buffer.bytes=1300, 33 an image after 2048 that all share)",
     "distill method=random scored_on=validation": "dataset.validation must be > 0 with scored_on=",
     "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda",
     "distill method=random device=cuda": "device must be one that torch finds here, got cuda",

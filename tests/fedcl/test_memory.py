@@ -105,10 +105,8 @@ def test_few_new_images_beside_many_seen_ones_get_a_slot_now_and_then():
     # One of 21 images, for four slots: 4/21 of the times.
     held = memory(images=16).learn(part(20, 0), Random(), 0)
     new = part(1, 1)
-    times = [
-        from_images(held.learn(new, Random(), s).data().images, new.images) for s in range(200)
-    ]
-    assert 20 <= sum(times) <= 60
+    again = [held.learn(new, Random(), seed).data().images for seed in range(200)]
+    assert 20 <= sum(from_images(images, new.images) for images in again) <= 60
 
 
 def test_new_images_take_the_slots_that_few_old_ones_left():
@@ -169,6 +167,58 @@ def test_state_brings_the_same_images_back(store):
     assert list(back.kept) == list(held.kept)
     assert back.seen.tolist() == [6, 0, 6, 0]
     assert back.data().images.equal(held.data().images)
+
+
+def chunks(images: LabelledImages, size: int) -> list[LabelledImages]:
+    rows = torch.arange(len(images)).split(size)
+    return [images.rows(some) for some in rows]
+
+
+def test_a_stream_is_learnt_whenever_so_many_images_wait():
+    # Twelve images by fives, a stage of four: learnt after 4, 8 and 12, whatever came at once.
+    images, held = experience([0, 1]), memory(images=8, staged=4)
+    waiting = []
+    for index, some in enumerate(chunks(images, 5)):
+        held = held.streamed(some, Random(), index)
+        waiting.append(len(held.stage))
+    assert waiting == [1, 2, 0]
+    assert held.seen.tolist() == [6, 6, 0, 0]
+    assert sizes(held) == {0: 2, 1: 2}
+
+
+def test_what_waits_is_counted_and_learnt_at_the_end():
+    images = experience([0])
+    held = memory(images=8, staged=40).streamed(images, Random(), 0)
+    assert (len(held), held.bytes, held.peak) == (0, 6 * 65, 6 * 65)
+    ended = held.flushed(Random(), 1)
+    assert ended.data().images.equal(memory(images=8).learn(images, Random(), 1).data().images)
+    # Two were stored while six still waited.
+    assert (ended.bytes, ended.peak) == (2 * 65, 8 * 65)
+    assert ended.flushed(Random(), 2) is ended
+
+
+@pytest.mark.parametrize("store", [Float32(), Jpeg(40), Bases(4)], ids=str)
+def test_no_stream_holds_more_than_a_full_memory_and_stage(store):
+    held = memory(images=8, staged=4, store=store)
+    for index, some in enumerate(chunks(experience([3, 0, 2, 1]), 3)):
+        held = held.streamed(some, Random(), index)
+        assert held.bytes <= held.peak <= held.budget.most_bytes((1, 8, 8), 4)
+    assert held.peak == held.budget.most_bytes((1, 8, 8), 4)
+
+
+def test_a_stream_goes_on_from_a_state():
+    images, empty = experience([0, 1]), memory(images=8, staged=5)
+    half = empty.streamed(images.rows(torch.arange(7)), Random(), 0)
+    rest = images.rows(torch.arange(7, 12))
+    on, again = (m.streamed(rest, Random(), 1) for m in (half, empty.restored(half.state())))
+    assert on.data().images.equal(again.data().images)
+    assert on.stage.images.equal(again.stage.images)
+    assert (on.seen.tolist(), on.peak) == (again.seen.tolist(), again.peak)
+
+
+def test_a_stream_without_a_stage_is_refused():
+    with pytest.raises(ValueError, match=r"buffer.staged must be given .*, got null"):
+        memory(images=4).streamed(part(1, 0), Random(), 0)
 
 
 def test_too_small_a_budget_is_refused():
