@@ -6,7 +6,7 @@ value: learning something new returns another one.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from distill.networks import ImageShape
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.work import Work, condensing
+from fedcl.factorised import fitted, kept_bytes
 from fedcl.stores.base import Frame, Store
 
 Allocation = Literal["adaptive", "fixed"]
@@ -61,6 +62,22 @@ class Budget:
                 whole(f"buffer.{name}", value, 1)
         one_of("buffer.allocation", self.allocation, ("adaptive", "fixed"))
         one_of("buffer.shrink", self.shrink, ("redistil", "prefix"))
+
+    def check_method(self, method: Condenser) -> None:
+        """Refuses a method whose images are decoded, where single ones would be exchanged.
+
+        Raises:
+            ValueError: If they would, or if the store keeps images alone.
+        """
+        if method.makes_pixels:
+            return
+        if self.allocation != "fixed" or self.staged is not None or not self.store.numbers:
+            raise ValueError(
+                "a method whose images are decoded must get buffer.allocation=fixed, "
+                "buffer.staged=null and storage=uint8 or float32, since its images share numbers "
+                "and aren't exchanged one by one, got "
+                f"{self.allocation}, {self.staged} and {type(self.store).__name__}"
+            )
 
     def check_unstaged(self) -> None:
         """Refuses a stage, where the images of an experience are at hand until it ends.
@@ -109,6 +126,9 @@ class Memory:
     is new in proportion to the real images that each stands for, and each part is made small
     by the same method. So is, for any method, what reservoir sampling is for random images.
 
+    A method whose images are decoded leaves one set an experience, in the bytes that are
+    reserved for its classes; no class of it may come back.
+
     Attributes:
         budget: How much may be held.
         image_shape: (C, H, W).
@@ -118,6 +138,7 @@ class Memory:
         shared: What all rows share.
         seen: Real images that were learnt of each class, int64 ``(num_classes,)``.
         stage: Images of a stream that wait to be learnt, uint8.
+        sets: Sets whose images are decoded, as read back from the store.
         peak: The most bytes that were ever held.
     """
 
@@ -129,6 +150,7 @@ class Memory:
     shared: Tensor
     seen: Tensor
     stage: LabelledImages
+    sets: Sequence[SyntheticSet] = ()
     peak: int = 0
 
     @classmethod
@@ -146,17 +168,21 @@ class Memory:
         return cls(budget, shape, num_classes, normalisation, {}, torch.zeros(0), seen, stage)
 
     def __len__(self) -> int:
-        return sum(len(rows) for rows in self.kept.values())
+        return sum(map(len, self.kept.values())) + sum(map(len, self.sets))
 
     @property
     def bytes(self) -> int:
         """Bytes of what is stored or staged, and of labels, one byte each."""
-        parts = (self.shared, *self.kept.values(), self.stage.images)
-        return len(self) + len(self.stage) + sum(part.nbytes for part in parts)
+        rows = (self.shared, *self.kept.values(), self.stage.images)
+        labels = sum(map(len, self.kept.values())) + len(self.stage)
+        sets = sum(kept_bytes(small, self.budget.store.numbers) for small in self.sets)
+        return sum(part.nbytes for part in rows) + labels + sets
 
     def data(self) -> LabelledImages:
         """Returns the images as networks see them, normalised, ordered by class."""
-        return self._stored(sorted(self.kept))
+        parts = [self._stored(sorted(self.kept)), *(small.data for small in self.sets)]
+        whole = LabelledImages.union(parts)
+        return whole.rows(whole.labels.argsort(stable=True))
 
     def as_set(self) -> SyntheticSet:
         """Returns the images as a small set."""
@@ -170,6 +196,8 @@ class Memory:
             method: Makes the small sets.
             seed: Names the random streams of this call.
         """
+        if not method.makes_pixels:
+            return self._with_set(real, method, seed)
         slots = self._slots(real, seed)
         old, new = (_made(method, task) for task in self._tasks(slots, real, seed))
         kept = {c: rows[: slots[c][0]] for c, rows in self.kept.items() if c not in old}
@@ -218,8 +246,32 @@ class Memory:
 
     def learning(self, real: LabelledImages, method: Condenser, seed: int) -> list[Work]:
         """Returns :meth:`learn` undone."""
+        if not method.makes_pixels:
+            return [condensing("filling memories", method, self._reserved(real, seed)[0])]
         tasks = self._tasks(self._slots(real, seed), real, seed)
         return [condensing("filling memories", method, task) for task in tasks if task is not None]
+
+    def _with_set(self, real: LabelledImages, method: Condenser, seed: int) -> Self:
+        task, most = self._reserved(real, seed)
+        sets = [*self.sets, fitted(method, task, self.budget.store.numbers, most)]
+        return replace(self, sets=sets, seen=self.seen + real.counts)._counted()
+
+    def _reserved(self, real: LabelledImages, seed: int) -> tuple[Task, int]:
+        """Returns what makes a set of all classes of ``real``, and the bytes that it may take.
+
+        Raises:
+            ValueError: If one of them was learnt before.
+        """
+        before, counts = int(self.seen.count_nonzero()), real.counts
+        if (self.seen[counts > 0] > 0).any():
+            raise ValueError(
+                "classes must come once with a method whose images are decoded, since a set's "
+                f"images share numbers, got {self.seen.tolist()} images of each class before"
+            )
+        shares = torch.tensor(self._shares(before + int(counts.count_nonzero()))[before:])
+        most = int(shares.sum()) * (self.budget.store.sizes(self.image_shape)[0] + 1)
+        counts[counts > 0] = counts[counts > 0].minimum(shares)
+        return Task(real, counts, self.normalisation, seed), most
 
     def _slots(self, real: LabelledImages, seed: int) -> dict[int, tuple[int, int]]:
         """Returns the images to keep of each class, stored ones and new ones.
@@ -298,14 +350,15 @@ class Memory:
             return replace(none, images=none.images.float())
         return LabelledImages(torch.cat(parts), torch.cat(labels), self.num_classes)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         """Returns what is kept, for a checkpoint."""
         kept = {f"{KEPT}{label}": rows for label, rows in self.kept.items()}
         stage = {"stage/images": self.stage.images, "stage/labels": self.stage.labels}
+        sets = {"sets": [small.state() for small in self.sets]} if self.sets else {}
         peak = torch.tensor([self.peak])
-        return {**kept, "shared": self.shared, "seen": self.seen, **stage, "peak": peak}
+        return {**kept, "shared": self.shared, "seen": self.seen, **stage, **sets, "peak": peak}
 
-    def restored(self, state: Mapping[str, Tensor]) -> Self:
+    def restored(self, state: Mapping[str, Any]) -> Self:
         """Returns a memory of this budget that keeps what :meth:`state` took."""
         kept = {
             int(name.removeprefix(KEPT)): rows
@@ -319,6 +372,7 @@ class Memory:
             shared=state["shared"],
             seen=state["seen"],
             stage=LabelledImages(images, labels, self.num_classes),
+            sets=[SyntheticSet.from_state(small) for small in state.get("sets", [])],
             peak=int(state["peak"]),
         )
 

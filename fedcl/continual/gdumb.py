@@ -20,7 +20,7 @@ here it falls once, along a cosine.
 from dataclasses import dataclass
 from typing import final
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from fedcl.continual.base import ContinualMethod, Replayed, Source
 from fedcl.memory import Budget
 
@@ -39,7 +39,7 @@ class GDumb(ContinualMethod):
     buffer: Budget
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
 
     @property
     def learns(self) -> Source:

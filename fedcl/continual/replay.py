@@ -19,7 +19,7 @@ memory depends on the memory's size and moves accuracy more than the methods do.
 from dataclasses import dataclass
 from typing import final
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from fedcl.continual.base import ContinualMethod, Replayed, Source
 from fedcl.memory import Budget
 
@@ -38,7 +38,7 @@ class Replay(ContinualMethod):
     buffer: Budget
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
 
     @property
     def learns(self) -> Source:

@@ -37,6 +37,11 @@ class Store(ABC):
             ValueError: If images of this shape can't be kept so.
         """
 
+    @property
+    @abstractmethod
+    def numbers(self) -> str:
+        """The type of numbers that a method decodes to images; empty: it keeps images alone."""
+
     @abstractmethod
     def share(self, images: Tensor) -> Tensor:
         """Returns what rows of normalised images ``(n, C, H, W)`` will share; n >= 1."""

@@ -47,6 +47,11 @@ class Bases(Store):
         """Returns two bytes a coefficient, and two a number of each basis."""
         return 2 * self.bases, 2 * self.bases * math.prod(image_shape)
 
+    @property
+    def numbers(self) -> str:
+        """None: images alone."""
+        return ""
+
     def share(self, images: Tensor) -> Tensor:
         """Returns orthonormal bases, float16, ``(K, CHW)``; those that none needs are 0."""
         flat = images.flatten(1)

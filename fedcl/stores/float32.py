@@ -19,6 +19,11 @@ class Float32(Store):
         """Returns four bytes a pixel, and 0."""
         return 4 * math.prod(image_shape), 0
 
+    @property
+    def numbers(self) -> str:
+        """float32."""
+        return "float32"
+
     def share(self, images: Tensor) -> Tensor:
         """Returns nothing."""
         return images.new_zeros(0)

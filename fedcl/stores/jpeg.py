@@ -57,6 +57,11 @@ class Jpeg(Store):
             raise ValueError(f"storage=jpeg must get 1 or 3 channels, got {image_shape[0]}")
         return self.bytes_each or math.prod(image_shape) // 4, 0
 
+    @property
+    def numbers(self) -> str:
+        """None: images alone."""
+        return ""
+
     def share(self, images: Tensor) -> Tensor:
         """Returns nothing."""
         return images.new_zeros(0)

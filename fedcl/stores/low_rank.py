@@ -54,6 +54,11 @@ class LowRank(Store):
             )
         return 2 * channels * self.rank * (height + width), 0
 
+    @property
+    def numbers(self) -> str:
+        """None: images alone."""
+        return ""
+
     def share(self, images: Tensor) -> Tensor:
         """Returns nothing."""
         return images.new_zeros(0)

@@ -19,6 +19,11 @@ class Uint8(Store):
         """Returns a byte a pixel, and 0."""
         return math.prod(image_shape), 0
 
+    @property
+    def numbers(self) -> str:
+        """uint8."""
+        return "uint8"
+
     def share(self, images: Tensor) -> Tensor:
         """Returns nothing."""
         return images.new_zeros(0)

@@ -105,7 +105,12 @@ WRONG = {
     "compare nope": "unknown comparison 'nope'; known: demo",
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
-    "continual continual=replay method=idc buffer.images=20": "method must keep its images as",
+    (
+        "continual continual=replay method=idc buffer.images=20 buffer.allocation=adaptive"
+    ): "must get buffer.allocation=fixed, ",
+    (
+        "continual continual=gdumb method=rtp buffer.images=20 storage=jpeg"
+    ): "got fixed, None and Jpeg",
     "federated federated=one_shot method=rtp": "method must keep its images as pixels here",
     (
         "federated-continual federated_continual=local_replay method=haba buffer.images=20"
