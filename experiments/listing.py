@@ -25,7 +25,7 @@ GROUPS = {
         "defence",
         "backend",
     ),
-    "continual": ("dataset", "continual", "method", "network", "stream", "training"),
+    "continual": ("dataset", "continual", "method", "network", "stream", "storage", "training"),
     "federated_continual": (
         "dataset",
         "federated_continual",
@@ -34,6 +34,7 @@ GROUPS = {
         "partition",
         "shift",
         "stream",
+        "storage",
         "compression",
         "availability",
         "link",

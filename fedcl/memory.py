@@ -4,7 +4,7 @@ It knows nothing of Avalanche or Flower; both replay from it through an adapter.
 value: learning something new returns another one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, final
 
@@ -15,11 +15,15 @@ from distill.checks import one_of, whole
 from distill.condenser import Condenser, Task, condense
 from distill.images import LabelledImages, Normalisation, stored_bytes
 from distill.networks import ImageShape
+from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.work import Work, condensing
+from fedcl.factorised import fitted, kept_bytes
+from fedcl.stores.base import Frame, Store
 
-Store = Literal["uint8", "float32"]
 Allocation = Literal["adaptive", "fixed"]
+Shrink = Literal["redistil", "prefix"]
+KEPT = "kept/"  # before a class, in a state
 
 
 @final
@@ -32,13 +36,19 @@ class Budget:
         bytes: Bytes in all, labels included, >= 1, or None.
         allocation: ``fixed`` reserves an equal share for every class of the task from the
             start; ``adaptive`` divides all of it among the classes seen so far.
-        store: The type in which images are kept.
+        store: How images are kept.
+        shrink: How stored images become fewer: ``redistil`` makes them small again by the
+            memory's method; ``prefix`` keeps the first of them, as they are.
+        staged: Images of a stream that wait, as uint8 and beside the rest, until the memory
+            learns them together, >= 1; None: an experience's images are at hand until it ends.
     """
 
     images: int | None
     bytes: int | None
     allocation: Allocation
     store: Store
+    shrink: Shrink = "redistil"
+    staged: int | None = None
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.bytes is None):
@@ -46,22 +56,54 @@ class Budget:
                 "exactly one of buffer.images and buffer.bytes must be given, "
                 f"got images={self.images} and bytes={self.bytes}"
             )
-        for name, value in (("buffer.images", self.images), ("buffer.bytes", self.bytes)):
+        limits = {"images": self.images, "bytes": self.bytes, "staged": self.staged}
+        for name, value in limits.items():
             if value is not None:
-                whole(name, value, 1)
+                whole(f"buffer.{name}", value, 1)
         one_of("buffer.allocation", self.allocation, ("adaptive", "fixed"))
-        one_of("buffer.store", self.store, ("uint8", "float32"))
+        one_of("buffer.shrink", self.shrink, ("redistil", "prefix"))
+
+    def check_method(self, method: Condenser) -> None:
+        """Refuses a method whose images are decoded, where single ones would be exchanged.
+
+        Raises:
+            ValueError: If they would, or if the store keeps images alone.
+        """
+        if method.makes_pixels:
+            return
+        if self.allocation != "fixed" or self.staged is not None or not self.store.numbers:
+            raise ValueError(
+                "a method whose images are decoded must get buffer.allocation=fixed, "
+                "buffer.staged=null and storage=uint8 or float32, since its images share numbers "
+                "and aren't exchanged one by one, got "
+                f"{self.allocation}, {self.staged} and {type(self.store).__name__}"
+            )
+
+    def check_unstaged(self, where: str) -> None:
+        """Refuses a stage.
+
+        Args:
+            where: Of what it would be, as "where clients keep their images".
+
+        Raises:
+            ValueError: If there is one.
+        """
+        if self.staged is not None:
+            raise ValueError(f"buffer.staged must be null {where}, got {self.staged}")
 
     def capacity(self, image_shape: ImageShape, num_classes: int) -> int:
         """Returns the images that fit.
 
         Raises:
-            ValueError: If they are fewer than the classes, so that some would have none.
+            ValueError: If they are fewer than the classes, so that some would have none, or the
+                store doesn't take such images.
         """
+        row, shared = self.store.sizes(image_shape)
         given, capacity = f"buffer.images={self.images}", self.images or 0
         if self.bytes is not None:
-            one = stored_bytes(1, image_shape, self.store)
-            given, capacity = f"buffer.bytes={self.bytes}, {one} an image", self.bytes // one
+            given = f"buffer.bytes={self.bytes}, {row + 1} an image"
+            given += f" after {shared} that all share" if shared else ""
+            capacity = max(self.bytes - shared, 0) // (row + 1)
         if capacity < num_classes:
             raise ValueError(
                 f"the buffer must hold an image of each of {num_classes} classes, "
@@ -69,18 +111,36 @@ class Budget:
             )
         return capacity
 
+    def most_bytes(self, image_shape: ImageShape, num_classes: int) -> int:
+        """Returns the bytes of a memory that is full, its stage too, labels included."""
+        row, shared = self.store.sizes(image_shape)
+        staged = stored_bytes(self.staged or 0, image_shape, "uint8")
+        return shared + (row + 1) * self.capacity(image_shape, num_classes) + staged
+
 
 @final
 @dataclass(frozen=True)
 class Memory:
     """Small sets by class.
 
+    A class that comes back is merged: its slots are divided between what is stored and what
+    is new in proportion to the real images that each stands for, and each part is made small
+    by the same method. So is, for any method, what reservoir sampling is for random images.
+
+    A method whose images are decoded leaves one set an experience, in the bytes that are
+    reserved for its classes; no class of it may come back.
+
     Attributes:
         budget: How much may be held.
         image_shape: (C, H, W).
         num_classes: Classes of the task.
         normalisation: Map between stored pixels and what networks see.
-        kept: Images as stored, ``(n, C, H, W)``, by class, in the order first seen.
+        kept: The store's rows, by class, in the order first seen.
+        shared: What all rows share.
+        seen: Real images that were learnt of each class, int64 ``(num_classes,)``.
+        stage: Images of a stream that wait to be learnt, uint8.
+        sets: Sets whose images are decoded, as read back from the store.
+        peak: The most bytes that were ever held.
     """
 
     budget: Budget
@@ -88,6 +148,11 @@ class Memory:
     num_classes: int
     normalisation: Normalisation
     kept: Mapping[int, Tensor]
+    shared: Tensor
+    seen: Tensor
+    stage: LabelledImages
+    sets: Sequence[SyntheticSet] = ()
+    peak: int = 0
 
     @classmethod
     def empty(
@@ -99,81 +164,235 @@ class Memory:
             ValueError: If the budget is too small for the task.
         """
         budget.capacity(shape, num_classes)
-        return cls(budget, shape, num_classes, normalisation, {})
+        seen = torch.zeros(num_classes, dtype=torch.int64)
+        stage = _no_images(shape, num_classes)
+        return cls(budget, shape, num_classes, normalisation, {}, torch.zeros(0), seen, stage)
 
     def __len__(self) -> int:
-        return sum(len(images) for images in self.kept.values())
+        return sum(map(len, self.kept.values())) + sum(map(len, self.sets))
 
     @property
     def bytes(self) -> int:
-        """Bytes of images and labels as stored, one byte a label."""
-        return stored_bytes(len(self), self.image_shape, self.budget.store)
+        """Bytes of what is stored or staged, and of labels, one byte each."""
+        rows = (self.shared, *self.kept.values(), self.stage.images)
+        labels = sum(map(len, self.kept.values())) + len(self.stage)
+        sets = sum(kept_bytes(small, self.budget.store.numbers) for small in self.sets)
+        return sum(part.nbytes for part in rows) + labels + sets
 
     def data(self) -> LabelledImages:
         """Returns the images as networks see them, normalised, ordered by class."""
-        parts = [self._unpacked(self.kept[label]) for label in sorted(self.kept)]
-        labels = [torch.full((len(self.kept[c]),), c) for c in sorted(self.kept)]
-        if not parts:
-            return LabelledImages(
-                torch.zeros(0, *self.image_shape), torch.zeros(0).long(), self.num_classes
-            )
-        return LabelledImages(torch.cat(parts), torch.cat(labels), self.num_classes)
+        parts = [self._stored(sorted(self.kept)), *(small.data for small in self.sets)]
+        whole = LabelledImages.union(parts)
+        return whole.rows(whole.labels.argsort(stable=True))
 
     def as_set(self) -> SyntheticSet:
         """Returns the images as a small set."""
         return SyntheticSet(self.data(), self.normalisation, "real")
 
-    def holding(self, data: LabelledImages) -> Self:
-        """Returns a memory of this budget that keeps exactly ``data``, normalised images."""
-        present = [int(label) for label in data.counts.nonzero().flatten()]
-        return replace(self, kept={c: self._packed(data.of_class(c)) for c in present})
-
     def learn(self, real: LabelledImages, method: Condenser, seed: int) -> Self:
         """Returns the memory after the classes of ``real`` were seen.
-
-        What changes its share is made small again by the same method: a new class out of its
-        real images, an old one out of its stored ones, a class that comes back out of both.
 
         Args:
             real: Normalised images of one experience.
             method: Makes the small sets.
             seed: Names the random streams of this call.
         """
-        task = self._wanted(real, seed)
-        small = condense(method, task).data
-        kept = dict(self.kept) | {c: self._packed(small.of_class(c)) for c in task.classes}
-        return replace(self, kept=kept)
+        if not method.makes_pixels:
+            return self._with_set(real, method, seed)
+        slots = self._slots(real, seed)
+        old, new = (_made(method, task) for task in self._tasks(slots, real, seed))
+        kept = {c: rows[: slots[c][0]] for c, rows in self.kept.items() if c not in old}
+        left = replace(self, kept=kept, seen=self.seen + real.counts)
+        return left._joined(list(slots), old, new)
 
-    def learning(self, real: LabelledImages, method: Condenser, seed: int) -> Work:
+    def streamed(self, images: LabelledImages, method: Condenser, seed: int) -> "Memory":
+        """Returns the memory after images of a stream have come, in their order.
+
+        They join the stage, and each time ``buffer.staged`` wait there, the memory learns them.
+
+        Args:
+            images: Normalised images, as many as came at once.
+            method: Makes the small sets.
+            seed: Names the random streams of this call.
+
+        Raises:
+            ValueError: If the budget has no stage.
+        """
+        most = self.budget.staged
+        if most is None:
+            raise ValueError("buffer.staged must be given where images are streamed, got null")
+        held: Memory = self
+        full = range(most - len(self.stage), len(images), most)
+        for part, rows in enumerate(torch.arange(len(images)).tensor_split(list(full))):
+            held = held._staging(images.rows(rows))
+            if len(held.stage) == most:
+                held = held.flushed(method, subseed(seed, "part", part))
+        return held
+
+    def flushed(self, method: Condenser, seed: int) -> Self:
+        """Returns the memory after it has learnt what waits, as at the end of an experience."""
+        if not len(self.stage):
+            return self
+        stage = self.stage
+        real = replace(stage, images=self.normalisation(stage.images))
+        learnt = self.learn(real, method, seed)
+        return replace(learnt, stage=_no_images(self.image_shape, self.num_classes))
+
+    def _staging(self, images: LabelledImages) -> Self:
+        pixels = replace(images, images=self.normalisation.quantise(images.images))
+        return replace(self, stage=LabelledImages.union([self.stage, pixels]))._counted()
+
+    def _counted(self) -> Self:
+        return replace(self, peak=max(self.peak, self.bytes))
+
+    def learning(self, real: LabelledImages, method: Condenser, seed: int) -> list[Work]:
         """Returns :meth:`learn` undone."""
-        return condensing("filling memories", method, self._wanted(real, seed))
+        if not method.makes_pixels:
+            return [condensing("filling memories", method, self._reserved(real, seed)[0])]
+        tasks = self._tasks(self._slots(real, seed), real, seed)
+        return [condensing("filling memories", method, task) for task in tasks if task is not None]
 
-    def _wanted(self, real: LabelledImages, seed: int) -> Task:
-        new = [int(label) for label in real.counts.nonzero().flatten()]
-        order = [*self.kept, *(label for label in new if label not in self.kept)]
-        shares = dict(zip(order, self._shares(len(order)), strict=True))
-        changed = [c for c in order if c in new or len(self.kept[c]) > shares[c]]
-        source = LabelledImages.union([self.data(), real]) if self.kept else real
-        counts = torch.zeros(self.num_classes, dtype=torch.int64)
-        for label in changed:
-            counts[label] = min(shares[label], int(source.counts[label]))
-        return Task(source, counts, self.normalisation, seed)
+    def _with_set(self, real: LabelledImages, method: Condenser, seed: int) -> Self:
+        task, most = self._reserved(real, seed)
+        sets = [*self.sets, fitted(method, task, self.budget.store.numbers, most)]
+        return replace(self, sets=sets, seen=self.seen + real.counts)._counted()
+
+    def _reserved(self, real: LabelledImages, seed: int) -> tuple[Task, int]:
+        """Returns what makes a set of all classes of ``real``, and the bytes that it may take.
+
+        Raises:
+            ValueError: If one of them was learnt before.
+        """
+        before, counts = int(self.seen.count_nonzero()), real.counts
+        if (self.seen[counts > 0] > 0).any():
+            raise ValueError(
+                "classes must come once with a method whose images are decoded, since a set's "
+                f"images share numbers, got {self.seen.tolist()} images of each class before"
+            )
+        shares = torch.tensor(self._shares(before + int(counts.count_nonzero()))[before:])
+        most = int(shares.sum()) * (self.budget.store.sizes(self.image_shape)[0] + 1)
+        counts[counts > 0] = counts[counts > 0].minimum(shares)
+        return Task(real, counts, self.normalisation, seed), most
+
+    def _slots(self, real: LabelledImages, seed: int) -> dict[int, tuple[int, int]]:
+        """Returns the images to keep of each class, stored ones and new ones.
+
+        What is new gets its proportion rounded at random, so that few new images beside many
+        seen ones get a slot now and then; and it gets what the stored ones leave empty.
+        """
+        counts, slots = real.counts.tolist(), dict[int, tuple[int, int]]()
+        new = [c for c, count in enumerate(counts) if count and c not in self.kept]
+        order = [*self.kept, *new]
+        for label, share in zip(order, self._shares(len(order)), strict=True):
+            stored, count = len(self.kept.get(label, ())), counts[label]
+            proportion = share * count / (int(self.seen[label]) + count)
+            drawn = torch.rand((), generator=derive(seed, "slots", label)).item()
+            added = min(count, max(int(proportion + drawn), share - stored))
+            slots[label] = min(stored, share - added), added
+        return slots
 
     def _shares(self, seen: int) -> Sequence[int]:
         groups = self.num_classes if self.budget.allocation == "fixed" else seen
         share, left = divmod(self.budget.capacity(self.image_shape, self.num_classes), groups)
         return [share + (index < left) for index in range(seen)]
 
-    def _packed(self, images: Tensor) -> Tensor:
-        return self.normalisation.quantise(images) if self.budget.store == "uint8" else images
+    def _tasks(
+        self, slots: Mapping[int, tuple[int, int]], real: LabelledImages, seed: int
+    ) -> tuple[Task | None, Task | None]:
+        """Returns what makes stored images fewer, and what makes new ones small."""
+        redistilled = torch.zeros(self.num_classes, dtype=torch.int64)
+        added = torch.zeros_like(redistilled)
+        for label, (kept, new) in slots.items():
+            added[label] = new
+            if self.budget.shrink == "redistil" and kept < len(self.kept.get(label, ())):
+                redistilled[label] = kept
+        others = [c for c in sorted(self.kept) if not real.counts[c]]
+        source = LabelledImages.union([self._stored(others), real])
+        return (
+            self._task(self.data(), redistilled, subseed(seed, "stored")),
+            self._task(source, added, seed),
+        )
 
-    def _unpacked(self, images: Tensor) -> Tensor:
-        return self.normalisation(images) if self.budget.store == "uint8" else images
+    def _task(self, source: LabelledImages, counts: Tensor, seed: int) -> Task | None:
+        return Task(source, counts, self.normalisation, seed) if counts.any() else None
+
+    def _joined(
+        self, order: Iterable[int], old: Mapping[int, Tensor], new: Mapping[int, Tensor]
+    ) -> Self:
+        """Returns this memory with images beside what it keeps of each class."""
+        store, held = self.budget.store, self._sharing([*old.values(), *new.values()])
+        kept = {}
+        for label in order:
+            images = [part[label] for part in (old, new) if label in part]
+            rows = [store.encode(part, held.frame) for part in images]
+            kept[label] = _mixed([held.kept[label], *rows] if label in held.kept else rows)
+        return replace(held, kept=kept)._counted()
+
+    def _sharing(self, images: Sequence[Tensor]) -> Self:
+        """Returns this memory with its rows, and images that will join them, sharing the same."""
+        store = self.budget.store
+        if not store.sizes(self.image_shape)[1]:
+            return self
+        before = {c: store.decode(rows, self.frame) for c, rows in self.kept.items()}
+        held = replace(self, shared=store.share(torch.cat([*before.values(), *images])))
+        kept = {c: store.encode(part, held.frame) for c, part in before.items()}
+        return replace(held, kept=kept)
+
+    @property
+    def frame(self) -> Frame:
+        """What the rows are read against."""
+        return Frame(self.image_shape, self.normalisation, self.shared)
+
+    def _stored(self, classes: Sequence[int]) -> LabelledImages:
+        parts = [self.budget.store.decode(self.kept[c], self.frame) for c in classes]
+        labels = [torch.full((len(part),), c) for c, part in zip(classes, parts, strict=True)]
+        if not parts:
+            none = _no_images(self.image_shape, self.num_classes)
+            return replace(none, images=none.images.float())
+        return LabelledImages(torch.cat(parts), torch.cat(labels), self.num_classes)
 
     def state(self) -> dict[str, Any]:
         """Returns what is kept, for a checkpoint."""
-        return {"classes": list(self.kept), "images": list(self.kept.values())}
+        kept = {f"{KEPT}{label}": rows for label, rows in self.kept.items()}
+        stage = {"stage/images": self.stage.images, "stage/labels": self.stage.labels}
+        sets = {"sets": [small.state() for small in self.sets]} if self.sets else {}
+        peak = torch.tensor([self.peak])
+        return {**kept, "shared": self.shared, "seen": self.seen, **stage, **sets, "peak": peak}
 
     def restored(self, state: Mapping[str, Any]) -> Self:
         """Returns a memory of this budget that keeps what :meth:`state` took."""
-        return replace(self, kept=dict(zip(state["classes"], state["images"], strict=True)))
+        kept = {
+            int(name.removeprefix(KEPT)): rows
+            for name, rows in state.items()
+            if name.startswith(KEPT)
+        }
+        images, labels = state["stage/images"], state["stage/labels"]
+        return replace(
+            self,
+            kept=kept,
+            shared=state["shared"],
+            seen=state["seen"],
+            stage=LabelledImages(images, labels, self.num_classes),
+            sets=[SyntheticSet.from_state(small) for small in state.get("sets", [])],
+            peak=int(state["peak"]),
+        )
+
+
+def _no_images(image_shape: ImageShape, num_classes: int) -> LabelledImages:
+    """Returns no image, as the type of those that are stored."""
+    none = torch.zeros(0, *image_shape, dtype=torch.uint8)
+    return LabelledImages(none, torch.zeros(0, dtype=torch.int64), num_classes)
+
+
+def _made(method: Condenser, task: Task | None) -> dict[int, Tensor]:
+    """Returns the small sets of a task by class."""
+    if task is None:
+        return {}
+    small = condense(method, task).data
+    return {label: small.of_class(label) for label in task.classes}
+
+
+def _mixed(parts: Sequence[Tensor]) -> Tensor:
+    """Returns the rows of all parts so that any prefix has of each about its proportion."""
+    places = [(torch.arange(len(part)) + 0.5) / len(part) for part in parts]
+    return torch.cat(list(parts))[torch.cat(places).argsort(stable=True)]

@@ -210,14 +210,13 @@ def check_distributions(record: ArrayRecord, name: str, rows: int, num_classes: 
 
 
 def pack_memory(memory: Memory) -> ArrayRecord:
-    """Returns what a memory keeps, as a client's state: images as stored, by class."""
-    return ArrayRecord({str(c): Array(images.numpy()) for c, images in memory.kept.items()})
+    """Returns what a memory keeps, as a client's state."""
+    return pack_tensors(memory.state())
 
 
 def unpack_memory(record: ArrayRecord, empty: Memory) -> Memory:
     """Returns ``empty`` with what :func:`pack_memory` took."""
-    images = [torch.from_numpy(array.numpy().copy()) for array in record.values()]
-    return empty.restored({"classes": [int(key) for key in record], "images": images})
+    return empty.restored(record.to_torch_state_dict())
 
 
 def array_of(record: ArrayRecord, name: str) -> np.ndarray[Any, Any]:

@@ -29,7 +29,7 @@ _PROTOCOL = (
     "buffer.images",
     "buffer.bytes",
     "buffer.allocation",
-    "buffer.store",
+    "buffer.store._target_",
     "clients",
     "participation",
     "availability.dropout",
@@ -50,7 +50,7 @@ _TAGS = {
     "buffer.images": "{} images",
     "buffer.bytes": "{} bytes",
     "buffer.allocation": "{}",
-    "buffer.store": "{}",
+    "buffer.store._target_": "{}",
     "clients": "{} clients",
     "attack._target_": "{}",  # before other settings of an attack, where these tell as much
     "attack.clients": "{} attacking",

@@ -115,7 +115,7 @@ class ContinualRun(Run):
             "classes": list(self.setting.experiences[index].classes),
             "accuracies": accuracies,
             "accuracy": sum(seen) / len(seen),
-            "buffer_bytes": 0 if memory is None else memory.bytes,
+            "buffer_bytes": 0 if memory is None else memory.peak,
             "buffer_images": 0 if memory is None else len(memory),
             "kept_bytes": learner.kept_bytes,
             **asdict(cost),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
 from distill.checks import whole
-from distill.images import LabelledImages, stored_bytes
+from distill.images import LabelledImages
 from distill.networks import Architecture
 from distill.rng import derive
 from distill.training import score
@@ -221,15 +221,14 @@ class FederatedContinualRun(Federation):
         matrix = [last[index] for index in range(len(self.classes))]
         memories, budget = self.scenario.federated_continual.memories(self.scenario.clients)
         shape, classes = self.world.image_shape, self.world.num_classes
-        images = 0 if budget is None else memories * budget.capacity(shape, classes)
         return {
             **spread(self.world, self.data),
             **stream_metrics(matrix, untrained),
             "accuracy_matrix": matrix,
             "experience_classes": [list(group) for group in self.classes],
             "class_order": [label for group in self.classes for label in group],
-            "buffer_images": images,
-            "buffer_bytes": 0 if budget is None else stored_bytes(images, shape, budget.store),
+            "buffer_images": 0 if budget is None else memories * budget.capacity(shape, classes),
+            "buffer_bytes": 0 if budget is None else memories * budget.most_bytes(shape, classes),
         }
 
 

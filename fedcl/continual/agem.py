@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.checks import whole
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from distill.precision import products
@@ -48,7 +48,7 @@ class AGEM(ContinualMethod):
     sample: int
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
         whole("continual.sample", self.sample, 1)
 
     @property
@@ -67,8 +67,8 @@ class AGEM(ContinualMethod):
         def loss(network: Network, batch: Batch) -> Tensor:
             return mean_loss(network, batch, batch.stream)
 
-        def choose(*_: object) -> Tensor:
-            return torch.randperm(len(moment.held), generator=moment.rng)[: self.sample]
+        def choose(_: Network, _stream: LabelledImages, held: LabelledImages) -> Tensor:
+            return torch.randperm(len(held), generator=moment.rng)[: self.sample]
 
         def adjust(network: Network, batch: Batch) -> None:
             if len(batch.rows) == 0:

@@ -25,6 +25,7 @@ from distill.condenser import Condenser, pixels_alone
 from distill.images import LabelledImages, Normalisation
 from distill.rng import derive, subseed
 from fedcl.memory import Budget, Memory
+from fedcl.stores.uint8 import Uint8
 
 
 @final
@@ -102,7 +103,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         channels = first.image_shape[0]
         normalisation = normalisation or Normalisation([0.0] * channels, [1.0] * channels)
         _check_range(first.images, normalisation)
-        budget = Budget(images, None, "adaptive", "uint8")
+        budget = Budget(images, None, "adaptive", Uint8())
         memory = Memory.empty(budget, first.image_shape, first.num_classes, normalisation)
         return cls(memory, method, seed, tasks)
 

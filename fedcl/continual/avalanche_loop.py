@@ -25,6 +25,7 @@ from distill.rng import derive, global_stream, subseed
 from distill.training import Recipe, augmented
 from fedcl.continual.avalanche import replay_dataset
 from fedcl.continual.base import Batch, Lesson
+from fedcl.continual.keeper import Watch
 
 
 @final
@@ -36,6 +37,7 @@ class Course:
         lesson: How it is learnt.
         recipe: Epochs, batch, step sizes, augmentation, precision.
         held: Normalised images of the memory; none: empty.
+        watch: Is shown every batch of the stream; None: nobody is (:class:`Keeper`).
         answers: For each class, the classes that its images may be told to be, bool
             ``(num_classes, num_classes)``; None: all.
         index: Which experience it is.
@@ -44,6 +46,7 @@ class Course:
     lesson: Lesson
     recipe: Recipe
     held: LabelledImages
+    watch: Watch | None
     answers: Tensor | None
     index: int
 
@@ -67,7 +70,7 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
             train_epochs=course.recipe.epochs,
             evaluator=evaluator,
         )
-        self.course, self.samples = course, 0
+        self.course, self.held, self.samples = course, course.held, 0
         self.replay_rng = derive(seed, "replay", course.index)
         self.augmentation_rng = derive(seed, "augmentation")
         self.batch: Batch | None = None
@@ -97,22 +100,30 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
         super().optimizer_step()
         if lesson.stepped is not None:
             lesson.stepped(self.model)
+        if self.course.watch is not None:
+            changed = self.course.watch(self._stream)
+            self.held = self.held if changed is None else changed
+
+    @property
+    def _stream(self) -> LabelledImages:
+        """The batch of the stream, as it came."""
+        return LabelledImages(self.mb_x, self.mb_y, self.held.num_classes)
 
     def _extended(self, images: Tensor, labels: Tensor) -> Batch:
         """Returns a batch of the stream with images of the memory, all augmented alike."""
         course, fresh, rows = self.course, len(labels), torch.zeros(0).long()
-        if len(course.held):
-            rows = self._chosen(images, labels)
-            images = torch.cat([images, course.held.images[rows]])
-            labels = torch.cat([labels, course.held.labels[rows]])
+        if len(self.held):
+            rows = self._chosen(fresh)
+            images = torch.cat([images, self.held.images[rows]])
+            labels = torch.cat([labels, self.held.labels[rows]])
         answers = None if course.answers is None else course.answers[labels]
         seen = augmented(images, course.recipe.augmentation, self.augmentation_rng)
         return Batch(seen, images, labels, fresh, rows, answers)
 
-    def _chosen(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _chosen(self, fresh: int) -> Tensor:
         if self.course.lesson.choose is not None:
-            return self.course.lesson.choose(self.model, images, labels)
-        return torch.randint(len(self.course.held), (len(labels),), generator=self.replay_rng)
+            return self.course.lesson.choose(self.model, self._stream, self.held)
+        return torch.randint(len(self.held), (fresh,), generator=self.replay_rng)
 
 
 def follow(network: Network, data: LabelledImages, course: Course, seed: int) -> int:

@@ -91,7 +91,8 @@ class Moment:
 
     Attributes:
         network: What is trained, as earlier experiences left it.
-        held: Normalised images of the memory, ordered by class; none: empty.
+        held: Normalised images of the memory, ordered by class; none: empty. A memory with a
+            stage changes while the experience is learnt, and steps are told so.
         classes: Classes of the experience, and whether they came before doesn't matter.
         earlier: Classes of the experiences before it.
         answers: For each class, the classes that its images may be told to be, bool
@@ -119,8 +120,8 @@ class Lesson:
     Attributes:
         loss: Of the network on a batch; its gradient is what the step follows.
         choose: Which of the memory's images, int64 ``(M,)``, a batch of the stream is
-            extended by, from the network and that batch's images and classes; None: as many
-            as it has, drawn with replacement, so that the ratio is constant.
+            extended by, from the network, that batch and what the memory holds now; None: as
+            many as it has, drawn with replacement, so that the ratio is constant.
         adjust: Changes the gradients in place before the step, given the batch.
         stepped: Is told that a step was taken.
         leave: From the network, the experience's images and what the memory holds now, what
@@ -128,7 +129,7 @@ class Lesson:
     """
 
     loss: Callable[[Network, Batch], Tensor]
-    choose: Callable[[Network, Tensor, Tensor], Tensor] | None = None
+    choose: Callable[[Network, LabelledImages, LabelledImages], Tensor] | None = None
     adjust: Callable[[Network, Batch], None] | None = None
     stepped: Callable[[Network], None] | None = None
     leave: Callable[[Network, LabelledImages, LabelledImages], State] | None = None

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import at_least
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from distill.training import SCORED_AT_ONCE
@@ -54,7 +54,8 @@ class DER(Rehearsal):
     beta: float
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
+        self.buffer.check_unstaged("where logits are kept with the images")
         at_least("continual.alpha", self.alpha, 0)
         at_least("continual.beta", self.beta, 0)
 

@@ -27,7 +27,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from fedcl.continual.base import Batch, ContinualMethod, Lesson, Moment, Replayed, Source
@@ -48,7 +48,7 @@ class ERACE(ContinualMethod):
     buffer: Budget
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
 
     @property
     def learns(self) -> Source:

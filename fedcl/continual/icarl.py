@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from fedcl.continual.base import Batch, Lesson, Moment, Rehearsal, State
@@ -52,7 +52,7 @@ class ICaRL(Rehearsal):
     buffer: Budget
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
 
     def lesson(self, moment: Moment) -> Lesson:
         """Training that keeps the outputs of the classes that don't come now."""

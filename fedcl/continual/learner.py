@@ -21,6 +21,7 @@ from distill.training import Recipe, score, train
 from distill.work import Work
 from fedcl.continual.answers import Restricted, answers_by_class
 from fedcl.continual.base import ContinualMethod, Lesson, Moment, State
+from fedcl.continual.keeper import Keeper
 from fedcl.memory import Memory
 from fedcl.streams.base import Experience
 
@@ -86,24 +87,24 @@ class Learner:
         self.answers = _answers(setting)
         self.network = self._fresh("network")
         self.left: State = {}
-        self.memory: Memory | None = None
-        if method.replayed is not None:
-            data = setting.data
-            self.memory = Memory.empty(
-                method.replayed.budget, data.image_shape, data.num_classes, setting.normalisation
-            )
+        self.keeper = _keeper(method, setting)
 
     def learn(self, index: int) -> Cost:
         """Trains on experience ``index``, or on all of them where the method does so."""
-        clock, distilling, ahead = time.perf_counter(), 0.0, self._ahead
-        if ahead:
-            distilling += self._remember(index)
+        clock, keeper, ahead = time.perf_counter(), self.keeper, self._ahead
+        filled = 0.0 if keeper is None else keeper.seconds
+        if keeper is not None and ahead:
+            keeper.learn(index, self._images(index))
+            keeper.finish(index)
         lesson = self._lesson(index, self.network)
         samples = self._train(index, self.network, self.setting.recipe, lesson)
-        if not ahead:
-            distilling += self._remember(index)
+        if keeper is not None and not ahead:
+            if not keeper.staged:
+                keeper.learn(index, self._images(index))
+            keeper.finish(index)
         if lesson.leave is not None:
             self.left = lesson.leave(self.network, self._images(index), self._held)
+        distilling = 0.0 if keeper is None else keeper.seconds - filled
         return Cost(time.perf_counter() - clock - distilling, distilling, samples)
 
     def work(self) -> tuple[list[Work], Memory | None]:
@@ -111,14 +112,15 @@ class Learner:
 
         A unit of training is an epoch.
         """
-        setting, replayed, work = self.setting, self.method.replayed, list[Work]()
-        before = self
+        setting, work, before = self.setting, list[Work](), self
         for index in range(1 if self.method.learns == "stream" else len(setting.experiences)):
             after = copy.copy(before)
-            if before.memory is not None and replayed is not None:
-                real, memory = self._images(index), before.memory
-                work.append(memory.learning(real, replayed.method, setting.seed))
-                after.memory = memory.learn(real, Random(), setting.seed)
+            if before.keeper is not None:
+                real, memory = self._images(index), before.keeper.memory
+                replayed = before.keeper.replayed
+                work += memory.learning(real, replayed.method, setting.seed)
+                filled = memory.learn(real, Random(), setting.seed)
+                after.keeper = Keeper(replayed, filled, setting.seed)
             trained = after if self._ahead else before
             work.append(trained._training(index))
             before = after
@@ -157,22 +159,24 @@ class Learner:
             train(network, self._held, recipe, derive(seed, "training"))
             return recipe.epochs * len(self._held)
         loop = _loop()
-        course = loop.Course(lesson, recipe, self._held, self.answers, index)
+        keeper = self.keeper
+        watch = keeper.watch(index) if keeper is not None and keeper.staged else None
+        course = loop.Course(lesson, recipe, self._held, watch, self.answers, index)
         samples: int = loop.follow(network, self._images(index), course, seed)
         return samples
 
-    def _remember(self, index: int) -> float:
-        """Fills the memory with experience ``index``, if there is one; returns the seconds."""
-        clock, replayed = time.perf_counter(), self.method.replayed
-        if self.memory is not None and replayed is not None:
-            seed = subseed(subseed(self.setting.seed, "experience", index), "memory", index)
-            self.memory = self.memory.learn(self._images(index), replayed.method, seed)
-        return time.perf_counter() - clock
+    @property
+    def memory(self) -> Memory | None:
+        """What is held now, if anything."""
+        return None if self.keeper is None else self.keeper.memory
 
     @property
     def _ahead(self) -> bool:
         """Whether the memory learns an experience before the network does."""
-        return self.method.replayed is not None and self.method.replayed.ahead
+        keeper = self.keeper
+        if keeper is None or not keeper.replayed.ahead:
+            return False
+        return not keeper.staged or self.method.learns == "memory"
 
     @property
     def _held(self) -> LabelledImages:
@@ -223,8 +227,8 @@ class Learner:
         """Goes back to where :meth:`state` was taken."""
         self.network.load_state_dict(state["network"])
         self.left = state["left"]
-        if self.memory is not None:
-            self.memory = self.memory.restored(state["memory"])
+        if self.keeper is not None:
+            self.keeper.memory = self.keeper.memory.restored(state["memory"])
 
 
 def _answers(setting: Setting) -> Tensor | None:
@@ -233,6 +237,24 @@ def _answers(setting: Setting) -> Tensor | None:
         return None
     groups = [experience.classes for experience in setting.experiences]
     return answers_by_class(groups, setting.data.num_classes)
+
+
+def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
+    """Returns who fills the memory, if there is one.
+
+    Raises:
+        ValueError: If the budget is too small, or images wait while they are seen again.
+    """
+    if method.replayed is None:
+        return None
+    budget, data, epochs = method.replayed.budget, setting.data, setting.recipe.epochs
+    if method.learns != "memory" and budget.staged is not None and epochs > 1:
+        raise ValueError(
+            "training.epochs must be 1 where buffer.staged is given, since images wait for the "
+            f"memory as they pass, got {epochs}; take stream=online, or buffer.staged=null"
+        )
+    memory = Memory.empty(budget, data.image_shape, data.num_classes, setting.normalisation)
+    return Keeper(method.replayed, memory, setting.seed)
 
 
 def _check_plain(recipe: Recipe) -> None:

@@ -28,7 +28,7 @@ from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import whole
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from fedcl.continual.base import Lesson, Moment, Rehearsal, State, plain
@@ -51,7 +51,7 @@ class MIR(Rehearsal):
     candidates: int
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
         whole("continual.candidates", self.candidates, 1)
 
     def lesson(self, moment: Moment) -> Lesson:
@@ -66,10 +66,10 @@ class MIR(Rehearsal):
                 f"got {self.candidates}"
             )
 
-        def choose(network: Network, images: Tensor, labels: Tensor) -> Tensor:
-            rows = torch.randint(len(moment.held), (self.candidates,), generator=moment.rng)
-            growth = interference(network, moment, (images, labels), rows)
-            return rows[growth.topk(len(labels)).indices]
+        def choose(network: Network, stream: LabelledImages, held: LabelledImages) -> Tensor:
+            rows = torch.randint(len(held), (self.candidates,), generator=moment.rng)
+            growth = interference(network, moment, stream, held.rows(rows))
+            return rows[growth.topk(len(stream)).indices]
 
         return Lesson(plain, choose)
 
@@ -79,31 +79,30 @@ class MIR(Rehearsal):
 
 
 def interference(
-    network: Network, moment: Moment, stream: tuple[Tensor, Tensor], rows: Tensor
+    network: Network, moment: Moment, stream: LabelledImages, candidates: LabelledImages
 ) -> Tensor:
-    """Returns how much a step on the stream adds to the loss of each image in ``rows``, ``(n,)``.
+    """Returns how much a step on the stream adds to the loss of each candidate, ``(n,)``.
 
     The network stays as it is.
 
     Args:
         network: As trained so far.
-        moment: Holds the memory, the step size and the answers.
-        stream: Images and classes of a batch.
-        rows: Of the memory, int64, ``(n,)``.
+        moment: Has the step size and the answers.
+        stream: A batch.
+        candidates: Images of the memory.
     """
 
-    def losses(weights: State, images: Tensor, labels: Tensor) -> Tensor:
-        logits = functional_call(network, dict(weights), (images,))
+    def losses(weights: State, data: LabelledImages) -> Tensor:
+        logits = functional_call(network, dict(weights), (data.images,))
         if moment.answers is not None:
-            logits = logits.masked_fill(~moment.answers[labels], -torch.inf)
-        return F.cross_entropy(logits, labels, reduction="none")
+            logits = logits.masked_fill(~moment.answers[data.labels], -torch.inf)
+        return F.cross_entropy(logits, data.labels, reduction="none")
 
     weights = dict(network.named_parameters())
-    gradients = torch.autograd.grad(losses(weights, *stream).mean(), list(weights.values()))
-    candidates = moment.held.images[rows], moment.held.labels[rows]
+    gradients = torch.autograd.grad(losses(weights, stream).mean(), list(weights.values()))
     with torch.no_grad():
         ahead = {
             name: weight - moment.recipe.learning_rate * gradient
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
         }
-        return losses(ahead, *candidates) - losses(weights, *candidates)
+        return losses(ahead, candidates) - losses(weights, candidates)

@@ -21,7 +21,7 @@ from typing import final
 
 from torch import nn
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
@@ -42,7 +42,7 @@ class Replay(ContinualMethod):
     buffer: Budget
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
 
     @property
     def learns(self) -> Source:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import positive, whole
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from fedcl.continual.base import Batch, Lesson, Moment, Rehearsal
@@ -57,7 +57,7 @@ class SCR(Rehearsal):
     temperature: float
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
         whole("continual.memory_batch", self.memory_batch, 1)
         positive("continual.temperature", self.temperature)
 
@@ -68,8 +68,8 @@ class SCR(Rehearsal):
             z = F.normalize(network(torch.cat([batch.plain, batch.images])).float())
             return contrast(z @ z.T / self.temperature, batch.labels.repeat(2), moment.answers)
 
-        def choose(_network: Network, _images: Tensor, _labels: Tensor) -> Tensor:
-            order = torch.randperm(len(moment.held), generator=moment.rng)
+        def choose(_: Network, _stream: LabelledImages, held: LabelledImages) -> Tensor:
+            order = torch.randperm(len(held), generator=moment.rng)
             return order[: self.memory_batch]
 
         return Lesson(loss, choose)

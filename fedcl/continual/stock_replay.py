@@ -19,7 +19,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from distill.condenser import Condenser, pixels_alone
+from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
@@ -40,7 +40,8 @@ class StockReplay(ContinualMethod):
     buffer: Budget
 
     def __post_init__(self) -> None:
-        pixels_alone(self.method)
+        self.buffer.check_method(self.method)
+        self.buffer.check_unstaged("where rounds go through the memory")
 
     @property
     def learns(self) -> Source:
@@ -58,8 +59,7 @@ class StockReplay(ContinualMethod):
             return Lesson(plain)
         batches = rounds(len(moment.held), moment.recipe.batch, moment.rng)
 
-        def choose(network: Network, images: Tensor, labels: Tensor) -> Tensor:
-            del network, images, labels
+        def choose(*_: object) -> Tensor:
             return next(batches)
 
         return Lesson(plain, choose=choose)

@@ -58,6 +58,7 @@ class LocalReplay(FederatedContinualMethod):
 
     def __post_init__(self) -> None:
         pixels_alone(self.method)
+        self.buffer.check_unstaged("where clients keep their images")
 
     def learning(self) -> FederatedMethod:
         """Returns averaging with replay from the client's own memory."""
@@ -119,7 +120,7 @@ class _Remembering(FederatedMethod):
         before = _own_memory(task, self.buffer)
         learnt = before.learn(task.data, Random(), task.world.seed)
         task.state[MEMORY] = pack_memory(learnt)
-        return Sketch({}, [before.learning(task.data, self.method, task.world.seed)])
+        return Sketch({}, before.learning(task.data, self.method, task.world.seed))
 
     def check(self, upload: Upload, server: ServerTask) -> None:  # noqa: ARG002
         upload.check_names()

@@ -62,6 +62,7 @@ class SharedBuffer(FederatedContinualMethod):
 
     def __post_init__(self) -> None:
         pixels_alone(self.method)
+        self.buffer.check_unstaged("where clients keep their images")
 
     def learning(self) -> FederatedMethod:
         """Returns averaging with replay from the broadcast memory."""
@@ -123,9 +124,8 @@ class _Remembering(Distilling):
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
         learnt, held = union(uploads, server.world).data, _held(server, self.buffer)
-        memory = held.learn(learnt, Random(), server.world.seed).as_set()
-        work = held.learning(learnt, self.method, server.world.seed)
-        return replace(server, memory=memory), [work]
+        memory = held.learn(learnt, Random(), server.world.seed)
+        return _holding(server, memory), held.learning(learnt, self.method, server.world.seed)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_small_set(upload, server.world, self._share(server.world))
@@ -134,8 +134,7 @@ class _Remembering(Distilling):
         world = server.world
         seed = subseed(world.seed, "server memory", server.experience)
         learnt = union(uploads, world).data
-        memory = _held(server, self.buffer).learn(learnt, self.method, seed)
-        return replace(server, memory=memory.as_set())
+        return _holding(server, _held(server, self.buffer).learn(learnt, self.method, seed))
 
     def _share(self, world: World) -> int:
         return self.buffer.capacity(world.image_shape, world.num_classes) // world.num_classes
@@ -143,5 +142,10 @@ class _Remembering(Distilling):
 
 def _held(server: ServerTask, budget: Budget) -> Memory:
     world = server.world
-    memory = Memory.empty(budget, world.image_shape, world.num_classes, world.normalisation)
-    return memory if server.memory is None else memory.holding(server.memory.data)
+    empty = Memory.empty(budget, world.image_shape, world.num_classes, world.normalisation)
+    return empty.restored(server.kept) if server.kept else empty
+
+
+def _holding(server: ServerTask, memory: Memory) -> ServerTask:
+    """Returns the server with a memory: the images to send, and what its store keeps."""
+    return replace(server, memory=memory.as_set(), kept=memory.state())

@@ -211,7 +211,8 @@ def write_continual(root: Path, rng: np.random.Generator) -> None:
         written_run(root, "continual", "joint", seed, metrics=metrics)
         for (name, images), level in kept.items():
             metrics = stream_metrics(accuracy_matrix(level, rng), images) | {"test_accuracy": level}
-            buffer = {"images": images, "bytes": None, "allocation": "fixed", "store": "uint8"}
+            store = {"_target_": "fedcl.stores.uint8.Uint8"}
+            buffer = {"images": images, "bytes": None, "allocation": "fixed", "store": store}
             config = {"buffer": buffer} if images else {}
             run = written_run(root, "continual", name, seed, config=config, metrics=metrics)
             if seed == 0 and images:

@@ -27,7 +27,7 @@ WITH = {
 GROUPS = {
     "distillation": ["dataset", "method", "network", "evaluation"],
     "federated": ["federated", "partition", "shift", "training", "personalise"],
-    "continual": ["continual", "stream"],
+    "continual": ["continual", "stream", "storage"],
     "federated_continual": ["federated_continual", "shift"],
 }
 CHOICES = [
@@ -44,6 +44,8 @@ PARTS = [
 def test_every_choice_builds(kind, group, name):
     words = [word for word in NEEDED[kind] if not word.startswith(f"{group}=")]
     words += [f"{group}={name}", *WITH.get(f"{group}/{name}", [])]
+    if group == "storage":
+        words = ["continual=replay", *WITH["continual/replay"], f"storage={name}"]
     if (group, name) == ("training", "local"):
         words.append("federated.rounds=2")
     if (group, name) == ("dataset", "npz"):
@@ -107,7 +109,12 @@ WRONG = {
     "compare nope": "unknown comparison 'nope'; known: demo",
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
-    "continual continual=replay method=idc buffer.images=20": "method must keep its images as",
+    (
+        "continual continual=replay method=idc buffer.images=20 buffer.allocation=adaptive"
+    ): "must get buffer.allocation=fixed, ",
+    (
+        "continual continual=gdumb method=rtp buffer.images=20 storage=jpeg"
+    ): "got fixed, None and Jpeg",
     "federated federated=one_shot method=rtp": "method must keep its images as pixels here",
     (
         "federated-continual federated_continual=local_replay method=haba buffer.images=20"
@@ -116,8 +123,18 @@ WRONG = {
         "federated-continual federated_continual=shared_buffer method=low_rank buffer.images=20"
     ): "method must keep its images as pixels",
     (
-        "continual continual=replay method=dm buffer.images=20 buffer.store=float16"
-    ): "unknown buffer.store 'float16'; known: float32, uint8",
+        "continual continual=replay method=dm buffer.images=20 storage=float16"
+    ): "bases float32 jpeg low_rank uint8",
+    (
+        "federated-continual federated_continual=local_replay method=random buffer.images=20 "
+        "buffer.staged=5"
+    ): "buffer.staged must be null where clients keep their images, got 5",
+    (
+        "continual continual=replay method=random buffer.images=20 buffer.staged=0"
+    ): "buffer.staged must be >= 1, got 0",
+    (
+        "continual continual=replay method=random storage=bases buffer.bytes=1300"
+    ): "got 0 images (buffer.bytes=1300, 33 an image after 2048 that all share)",
     "distill method=random scored_on=validation": "dataset.validation must be > 0 with scored_on=",
     "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda",
     "distill method=random device=cuda": "device must be one that torch finds here, got cuda",

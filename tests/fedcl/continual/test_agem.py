@@ -13,8 +13,9 @@ from distill.networks import MLP
 from fedcl.continual.agem import AGEM, project_
 from fedcl.continual.base import Batch
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 
-METHOD = AGEM(Random(), Budget(6, None, "fixed", "float32"), 4)
+METHOD = AGEM(Random(), Budget(6, None, "fixed", Float32()), 4)
 
 
 def lesson(held: LabelledImages | None = None, sample: int = 4):
@@ -76,9 +77,9 @@ def test_a_step_without_memory_is_plain(rng):
 
 def test_images_are_drawn_without_replacement():
     held = LabelledImages(torch.zeros(6, 1, 8, 8), torch.zeros(6).long(), 2)
-    few = lesson(held).choose(None, None, None)
+    few = lesson(held).choose(None, None, held)
     assert len(few) == len(few.unique()) == 4
-    assert sorted(lesson(held, 9).choose(None, None, None).tolist()) == [0, 1, 2, 3, 4, 5]
+    assert sorted(lesson(held, 9).choose(None, None, held).tolist()) == [0, 1, 2, 3, 4, 5]
 
 
 def test_wrong_values_are_refused():

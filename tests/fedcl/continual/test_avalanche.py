@@ -30,6 +30,7 @@ from distill.images import LabelledImages, Normalisation
 from distill.rng import subseed
 from fedcl.continual.avalanche import CondensedBuffer, Tensors
 from fedcl.memory import Budget, Memory
+from fedcl.stores.float32 import Float32
 
 AS_THEY_COME = Normalisation([0.0], [1.0])
 
@@ -119,7 +120,7 @@ def held(policy: CondensedBuffer) -> tuple[torch.Tensor, list[int], list[int]]:
 @pytest.mark.parametrize("strategy", [replay, gdumb, er_ace, mir, scr], ids=lambda s: s.__name__)
 def test_the_same_policy_works_in_every_stock_strategy(strategy: Callable[..., Any], common):
     data, method = pixels(), Noted()
-    empty = Memory.empty(Budget(12, None, "fixed", "float32"), (1, 8, 8), 6, AS_THEY_COME)
+    empty = Memory.empty(Budget(12, None, "fixed", Float32()), (1, 8, 8), 6, AS_THEY_COME)
     policy = CondensedBuffer(empty, method, seed=0)
     trained, filters = strategy(policy, common), list(warnings.filters)
     expected = []

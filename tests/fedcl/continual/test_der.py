@@ -11,8 +11,9 @@ from distill.images import LabelledImages
 from fedcl.continual.base import Batch, plain
 from fedcl.continual.der import DER, kept_logits
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 
-BUDGET = Budget(8, None, "fixed", "float32")
+BUDGET = Budget(8, None, "fixed", Float32())
 
 
 def test_loss_weighs_classes_and_kept_logits(moment):

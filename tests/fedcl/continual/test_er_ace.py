@@ -9,8 +9,9 @@ from distill.coresets import Random
 from fedcl.continual.base import plain
 from fedcl.continual.er_ace import ERACE
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 
-METHOD = ERACE(Random(), Budget(8, None, "fixed", "float32"))
+METHOD = ERACE(Random(), Budget(8, None, "fixed", Float32()))
 
 
 def loss_of(logits, batch, moment):

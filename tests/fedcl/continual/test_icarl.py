@@ -14,8 +14,9 @@ from fedcl.continual.base import Batch
 from fedcl.continual.icarl import ICaRL, copied
 from fedcl.continual.nearest_mean import NearestMean
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 
-METHOD = ICaRL(Random(), Budget(8, None, "fixed", "float32"))
+METHOD = ICaRL(Random(), Budget(8, None, "fixed", Float32()))
 
 
 class Constant(nn.Module):

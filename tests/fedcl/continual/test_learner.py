@@ -18,6 +18,7 @@ from fedcl.continual.joint import Joint
 from fedcl.continual.learner import Learner, Setting
 from fedcl.continual.naive import Naive
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 from fedcl.streams.base import by_classes, by_views, unchanged
 
 NORMALISATION = Normalisation([0.5], [0.25])
@@ -30,7 +31,7 @@ RECIPE = Recipe(
     decay_after=None,
     augmentation=Augmentation([], False),
 )
-GDUMB = GDumb(Random(), Budget(6, None, "fixed", "float32"))
+GDUMB = GDumb(Random(), Budget(6, None, "fixed", Float32()))
 
 
 def blocks(count: int, seed: int) -> LabelledImages:
@@ -110,7 +111,7 @@ def test_gdumb_goes_on_from_what_was_written_down():
 
 def test_a_memory_that_is_ahead_tells_a_new_class_from_old_ones():
     # The stream's one class has no rival in its batch, so that the memory alone teaches it.
-    method = ERACE(Random(), Budget(6, None, "fixed", "float32"))
+    method = ERACE(Random(), Budget(6, None, "fixed", Float32()))
     long = replace(RECIPE, epochs=40, learning_rate=0.3)
     assert learnt(method, recipe=long).accuracies() == [1.0, 1.0, 1.0]
 

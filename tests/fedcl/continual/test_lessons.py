@@ -17,6 +17,7 @@ from fedcl.continual.base import ContinualMethod, Lesson, Replayed, plain
 from fedcl.continual.learner import Learner, Setting
 from fedcl.continual.naive import Naive
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 from fedcl.streams.base import by_classes
 
 NORMALISATION = Normalisation([0.5], [0.25])
@@ -62,7 +63,7 @@ class Watched(ContinualMethod):
 
     @property
     def replayed(self):
-        return Replayed(Random(), Budget(4, None, "fixed", "float32"))
+        return Replayed(Random(), Budget(4, None, "fixed", Float32()))
 
     def lesson(self, moment):
         self.moments.append(moment)
@@ -120,7 +121,7 @@ def test_a_lesson_may_choose_what_is_replayed():
         batches.append(batch)
         return plain(network, batch)
 
-    learnt(Lesson(loss, choose=lambda network, images, labels: chosen))
+    learnt(Lesson(loss, choose=lambda network, stream, held: chosen))
     assert [b.rows.tolist() for b in batches[5:]] == [[1, 1, 0]] * 5
 
 

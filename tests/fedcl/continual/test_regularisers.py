@@ -17,6 +17,7 @@ from fedcl.continual.lwf import LwF
 from fedcl.continual.naive import Naive
 from fedcl.continual.si import SynapticIntelligence
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 from fedcl.streams.base import by_classes
 
 NORMALISATION = Normalisation([0.5], [0.25])
@@ -34,7 +35,7 @@ METHODS = {
     "online": EWC(10_000.0, 0.9),
     "si": SynapticIntelligence(10.0, 0.1),
     "lwf": LwF(3.0, 2.0),
-    "agem": AGEM(Random(), Budget(32, None, "fixed", "float32"), 32),
+    "agem": AGEM(Random(), Budget(32, None, "fixed", Float32()), 32),
 }
 COPIES = {"ewc": 2, "online": 2, "si": 2, "lwf": 1, "agem": 0}
 

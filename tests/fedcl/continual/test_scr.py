@@ -11,8 +11,9 @@ from distill.images import LabelledImages
 from fedcl.continual.nearest_mean import NearestMean
 from fedcl.continual.scr import SCR, contrast
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 
-BUDGET = Budget(8, None, "fixed", "float32")
+BUDGET = Budget(8, None, "fixed", Float32())
 METHOD = SCR(Random(), BUDGET, memory_batch=3, temperature=0.5)
 
 
@@ -56,7 +57,7 @@ def test_told_tasks_are_contrasted_each_by_itself(tasks, rng):
 def test_a_batch_has_no_image_of_the_memory_twice(moment, network):
     def choose(most):
         lesson = SCR(Random(), BUDGET, most, 0.5).lesson(moment())
-        return lesson.choose(network, torch.zeros(2, 1, 8, 8), torch.zeros(2).long())
+        return lesson.choose(network, moment().held, moment().held)
 
     assert len(choose(3)) == 3
     assert len(set(choose(3).tolist())) == 3

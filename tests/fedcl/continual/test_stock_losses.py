@@ -11,8 +11,9 @@ from fedcl.continual.er_ace import ERACE
 from fedcl.continual.icarl import ICaRL, copied
 from fedcl.continual.scr import SCR
 from fedcl.memory import Budget
+from fedcl.stores.float32 import Float32
 
-BUDGET = Budget(8, None, "fixed", "float32")
+BUDGET = Budget(8, None, "fixed", Float32())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,73 @@
+"""Who fills a memory: at the end of an experience, ahead of it, or as its images stream past."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import final
+
+from distill.images import LabelledImages
+from distill.rng import subseed
+from fedcl.continual.base import Replayed
+from fedcl.memory import Memory
+
+Watch = Callable[[LabelledImages], LabelledImages | None]
+
+
+@final
+class Keeper:
+    """Keeps one memory, and counts what that takes.
+
+    Attributes:
+        replayed: The method that fills the memory, and the budget.
+        memory: What is held now.
+        seed: Names the random streams.
+        seconds: Spent on filling, so far.
+    """
+
+    def __init__(self, replayed: Replayed, memory: Memory, seed: int) -> None:
+        self.replayed, self.memory, self.seed, self.seconds = replayed, memory, seed, 0.0
+
+    @property
+    def staged(self) -> bool:
+        """Whether images wait for the memory to learn them, as they stream past."""
+        return self.replayed.budget.staged is not None
+
+    def learn(self, index: int, images: LabelledImages) -> None:
+        """Fills the memory with experience ``index`` at once."""
+        method, seed = self.replayed.method, self._seed(index, "memory", index)
+        with self._timed():
+            if self.staged:
+                self.memory = self.memory.streamed(images, method, seed)
+            else:
+                self.memory = self.memory.learn(images, method, seed)
+
+    def finish(self, index: int) -> None:
+        """Lets the memory learn what still waits when experience ``index`` ends."""
+        with self._timed():
+            self.memory = self.memory.flushed(self.replayed.method, self._seed(index, "end"))
+
+    def watch(self, index: int) -> Watch:
+        """Returns what is shown every batch of experience ``index``.
+
+        It answers with what the memory holds, where the batch has changed that, and with None
+        where it hasn't.
+        """
+        steps = count()
+
+        def watch(images: LabelledImages) -> LabelledImages | None:
+            before, seed = self.memory, self._seed(index, "step", next(steps))
+            with self._timed():
+                self.memory = before.streamed(images, self.replayed.method, seed)
+            return None if self.memory.kept is before.kept else self.memory.data()
+
+        return watch
+
+    def _seed(self, index: int, *names: str | int) -> int:
+        return subseed(subseed(self.seed, "experience", index), *names)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        clock = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - clock

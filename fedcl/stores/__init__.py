@@ -1,0 +1,1 @@
+"""How a memory keeps its images: one file a store."""

@@ -1,0 +1,115 @@
+"""A memory is filled at an experience's end, or as its images stream past."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.augment import Augmentation
+from distill.coresets import KMeans, Random
+from distill.images import LabelledImages, Normalisation
+from distill.networks import MLP
+from distill.training import Recipe
+from fedcl.continual.base import Replayed
+from fedcl.continual.gdumb import GDumb
+from fedcl.continual.keeper import Keeper
+from fedcl.continual.learner import Learner, Setting
+from fedcl.continual.replay import Replay
+from fedcl.memory import Budget, Memory
+from fedcl.stores.uint8 import Uint8
+from fedcl.streams.base import by_classes
+
+NORMALISATION = Normalisation([0.5], [0.25])
+BUDGET = Budget(8, None, "fixed", Uint8(), staged=6)
+RECIPE = Recipe(
+    epochs=1,
+    batch=4,
+    learning_rate=0.1,
+    momentum=0.0,
+    weight_decay=0.0,
+    decay_after=None,
+    augmentation=Augmentation([], False),
+)
+
+
+def images(count: int, classes: int = 4) -> LabelledImages:
+    rng = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=rng, dtype=torch.uint8)
+    return LabelledImages(NORMALISATION(pixels), torch.arange(count) % classes, 4)
+
+
+def learner(method, recipe: Recipe = RECIPE) -> Learner:
+    experiences = by_classes(images(40), images(16), [[0, 1], [2, 3]])
+    return Learner(method, Setting(experiences, False, NORMALISATION, MLP(8, 1), recipe, 0))
+
+
+def keeper(budget: Budget = BUDGET) -> Keeper:
+    memory = Memory.empty(budget, (1, 8, 8), 4, NORMALISATION)
+    return Keeper(Replayed(Random(), budget), memory, 0)
+
+
+def test_what_is_held_is_told_when_it_changes_and_not_before():
+    kept, data = keeper(), images(12)
+    show = kept.watch(0)
+    # Six wait: the first four do, the next four fill the stage, the last four fill it again.
+    answers = [show(data.rows(rows)) for rows in torch.arange(12).split(4)]
+    assert [None if held is None else len(held) for held in answers] == [None, 6, 8]
+    assert len(kept.memory.stage) == 0
+
+
+def test_what_still_waits_is_learnt_at_the_end():
+    kept = keeper()
+    kept.watch(0)(images(4))
+    assert (len(kept.memory), len(kept.memory.stage)) == (0, 4)
+    kept.finish(0)
+    assert (len(kept.memory), len(kept.memory.stage)) == (4, 0)
+    assert kept.seconds > 0
+
+
+def test_without_a_stage_an_experience_is_learnt_at_once_and_its_end_changes_nothing():
+    kept = keeper(replace(BUDGET, staged=None))
+    kept.learn(0, images(12))
+    before = kept.memory
+    kept.finish(0)
+    assert len(before) == 8
+    assert kept.memory.data().images.equal(before.data().images)
+
+
+def test_a_stream_fills_its_memory_while_it_is_learnt():
+    taught = learner(Replay(Random(), BUDGET))
+    taught.learn(0)
+    # Twenty images in batches of four; the memory learns after 6, 12, 18 and at the end. Batches
+    # bring images of it from the third on.
+    assert taught.memory.seen.tolist() == [10, 10, 0, 0]
+    assert taught.memory.data().counts.tolist() == [2, 2, 0, 0]
+    assert taught.memory.peak == 4 * 65 + 6 * 65
+
+
+def test_images_replayed_from_a_filling_memory_are_counted():
+    # 20 of the stream, and 4 beside each of the last three batches.
+    assert learner(Replay(Random(), BUDGET)).learn(0).samples == 20 + 12
+
+
+def test_gdumb_streams_an_experience_through_its_stage():
+    taught = learner(GDumb(KMeans(), BUDGET), replace(RECIPE, epochs=3))
+    taught.learn(0)
+    assert taught.memory.seen.tolist() == [10, 10, 0, 0]
+    assert taught.memory.data().counts.tolist() == [2, 2, 0, 0]
+
+
+def test_a_staged_stream_goes_on_from_what_was_written_down():
+    method = Replay(Random(), BUDGET)
+    whole, first, second = (learner(method) for _ in range(3))
+    for index in range(2):
+        whole.learn(index)
+    first.learn(0)
+    second.restore(first.state())
+    second.learn(1)
+    assert whole.memory.data().images.equal(second.memory.data().images)
+    for mine, theirs in zip(whole.network.parameters(), second.network.parameters(), strict=True):
+        assert mine.equal(theirs)
+
+
+def test_more_passes_over_a_stream_than_one_are_refused():
+    with pytest.raises(ValueError, match=r"training.epochs must be 1 where buffer.staged .* got 2"):
+        learner(Replay(Random(), BUDGET), replace(RECIPE, epochs=2))

@@ -1,0 +1,142 @@
+"""A memory of decoded images stays in its bytes, whatever they are decoded from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+import pytest
+import torch
+
+from distill.condenser import Condenser, State, Step, Task, condense
+from distill.coresets import Random
+from distill.images import LabelledImages, Normalisation
+from distill.initialise import first_code
+from distill.parameterisations.base import Parameterisation
+from distill.parameterisations.linear_bases import LinearBases
+from distill.parameterisations.pixels import Pixels
+from distill.parameterisations.upsample import Upsample
+from distill.synthetic import SyntheticSet
+from fedcl.memory import Budget, Memory
+from fedcl.stores.base import Store
+from fedcl.stores.float32 import Float32
+from fedcl.stores.jpeg import Jpeg
+from fedcl.stores.uint8 import Uint8
+
+NORMAL = Normalisation([0.5], [0.25])
+SHAPE = (1, 8, 8)
+TILES = Parameterisation(Pixels(clip=True), [Upsample(2)])
+
+
+@final
+@dataclass(frozen=True)
+class Begun(Condenser):
+    """What distilling starts from: real images in some parameterisation, with even labels."""
+
+    parameterisation: Parameterisation
+
+    @property
+    def makes_pixels(self) -> bool:
+        return False
+
+    def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
+        code, origin = first_code(self.parameterisation, task, Random(), 0)
+        images = code.decode(torch.arange(len(code.labels)))
+        targets = torch.full((len(images), 4), 0.25)
+        data = LabelledImages(images, code.labels, 4, targets)
+        small = SyntheticSet(data, task.normalisation, origin, code, (0.1,))
+        yield Step(1, 1, None, dict, lambda: small)
+
+
+def experience(classes: list[int], each: int = 40) -> LabelledImages:
+    rng = torch.Generator().manual_seed(sum(classes))
+    labels = torch.tensor(classes).repeat_interleave(each)
+    pixels = torch.randint(0, 256, (len(labels), *SHAPE), generator=rng, dtype=torch.uint8)
+    return LabelledImages(NORMAL(pixels), labels, 4)
+
+
+def memory(images: int, store: Store | None = None) -> Memory:
+    budget = Budget(images, None, "fixed", Uint8() if store is None else store)
+    return Memory.empty(budget, SHAPE, 4, NORMAL)
+
+
+# Two classes have two images each, by hand: 4 x 65 = 260 bytes and 4 x 257 = 1,028. As many
+# numbers, with a range of 8 for uint8 and 4 a class of the task, take 256 + 8 + 16 = 280 and
+# 1,024 + 16 = 1,040: too many; one image less a class 128 + 24 = 152 and 512 + 16 = 528.
+FITS = [(Uint8(), 152, 260), (Float32(), 528, 1028)]
+
+
+@pytest.mark.parametrize(("store", "taken", "most"), FITS, ids=str)
+def test_a_set_takes_no_more_than_is_reserved_for_its_classes(store, taken, most):
+    held = memory(8, store).learn(experience([0, 3]), Begun(TILES), 0)
+    assert held.bytes == taken <= most
+    # Four tiles at the numbers of an image.
+    assert held.data().counts.tolist() == [4, 0, 0, 4]
+    assert len(held) == 8
+    both = held.learn(experience([1, 2]), Begun(TILES), 1)
+    assert both.bytes == both.peak == 2 * taken
+    assert both.data().labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+
+
+@pytest.mark.parametrize("bases", [2, 7])
+@pytest.mark.parametrize("images", [20, 28, 60])
+def test_no_budget_is_exceeded(bases, images):
+    method = Begun(Parameterisation(LinearBases(bases, 9)))
+    held = memory(images).learn(experience([0, 3]), method, 0)
+    held = held.learn(experience([1, 2]), method, 1)
+    assert held.peak == held.bytes <= 65 * images
+
+
+def test_what_is_replayed_is_what_the_numbers_decode_to_once_stored():
+    real = experience([0, 3])
+    held = memory(8).learn(real, Begun(TILES), 5)
+    task = Task(real, torch.tensor([1, 0, 0, 1]), NORMAL, 5)
+    expected = condense(Begun(TILES), task).stored("uint8")
+    assert held.data().images.equal(expected.data.images)
+
+
+def test_learned_labels_and_step_sizes_stay_behind():
+    held = memory(8).learn(experience([0, 3]), Begun(TILES), 0)
+    assert held.data().targets is None
+    assert held.sets[0].rates == ()
+
+
+def test_sets_come_back_from_a_state():
+    held = memory(8).learn(experience([0, 3]), Begun(TILES), 0)
+    back = memory(8).restored(held.state())
+    assert back.data().images.equal(held.data().images)
+    assert (back.bytes, back.seen.tolist()) == (152, [40, 0, 0, 40])
+    assert (
+        back.learn(experience([1, 2]), Begun(TILES), 1)
+        .data()
+        .images.equal(held.learn(experience([1, 2]), Begun(TILES), 1).data().images)
+    )
+
+
+def test_a_class_of_few_images_gets_no_more():
+    held = memory(40).learn(experience([0, 3], each=2), Begun(TILES), 0)
+    assert held.data().counts.tolist() == [8, 0, 0, 8]  # four tiles for each of two images
+
+
+def test_a_class_that_comes_back_is_refused():
+    held = memory(8).learn(experience([0, 3]), Begun(TILES), 0)
+    with pytest.raises(ValueError, match=r"come once with a method .* got \[40, 0, 0, 40\] images"):
+        held.learn(experience([1, 3]), Begun(TILES), 1)
+
+
+def test_bytes_that_hold_no_set_are_refused():
+    # An image a class: 2 x 65 = 130 bytes, of which 128 numbers with 24 of overhead take 152.
+    with pytest.raises(ValueError, match=r"classes \[0, 3\], which takes 152 bytes, 0 .* got 130$"):
+        memory(4).learn(experience([0, 3]), Begun(TILES), 0)
+    bases = Begun(Parameterisation(LinearBases(7, 9)))
+    with pytest.raises(ValueError, match=r"has 260 bytes for classes \[0, 3\]: ipc must be >= "):
+        memory(8).learn(experience([0, 3]), bases, 0)
+
+
+def test_what_would_exchange_single_images_is_refused():
+    fixed = Budget(8, None, "fixed", Uint8())
+    fixed.check_method(Begun(TILES))
+    for other in ({"allocation": "adaptive"}, {"staged": 5}, {"store": Jpeg(9)}):
+        changed = replace(fixed, **other)
+        changed.check_method(Random())
+        with pytest.raises(ValueError, match=r"must get buffer.allocation=fixed, .* got "):
+            changed.check_method(Begun(TILES))
