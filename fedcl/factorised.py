@@ -1,9 +1,10 @@
 """Small sets whose images are decoded from numbers, made to fit into so many bytes."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
-from distill.condenser import Condenser, Task, condense
+from distill.condenser import Condenser, Step, Task
 from distill.stores import itemsize
 from distill.synthetic import SyntheticSet
 
@@ -29,10 +30,13 @@ def fitted(method: Condenser, task: Task, store: str, most: int) -> SyntheticSet
         ValueError: If a set of an image a class takes more.
     """
     while True:
-        begun = _begun(method, task, most)
+        steps = method.steps(task)
+        last = _first(steps, task, most)
+        begun = _plain(last.result())
         excess = kept_bytes(begun, store) - most
         if excess <= 0:
-            return _plain(condense(method, task)).stored(store)
+            *_, last = last, *steps
+            return _plain(last.result()).stored(store)
         one = len(task.classes) * math.prod(task.real.image_shape) * itemsize(store)
         left = task.counts[task.classes] - math.ceil(excess / one)
         if left.min() < 1:
@@ -45,9 +49,9 @@ def fitted(method: Condenser, task: Task, store: str, most: int) -> SyntheticSet
         task = replace(task, counts=counts)
 
 
-def _begun(method: Condenser, task: Task, most: int) -> SyntheticSet:
+def _first(steps: Iterator[Step], task: Task, most: int) -> Step:
     try:
-        return _plain(next(iter(method.steps(task))).result())
+        return next(steps)
     except ValueError as error:  # no row for a class, most often
         raise ValueError(
             f"the buffer has {most} bytes for classes {task.classes}: {error}"

@@ -233,8 +233,7 @@ class Memory:
         """Returns the memory after it has learnt what waits, as at the end of an experience."""
         if not len(self.stage):
             return self
-        stage = self.stage
-        real = replace(stage, images=self.normalisation(stage.images))
+        real = replace(self.stage, images=self.normalisation(self.stage.images))
         learnt = self.learn(real, method, seed)
         return replace(learnt, stage=_no_images(self.image_shape, self.num_classes))
 
@@ -253,6 +252,7 @@ class Memory:
         return [condensing("filling memories", method, task) for task in tasks if task is not None]
 
     def _with_set(self, real: LabelledImages, method: Condenser, seed: int) -> Self:
+        self.budget.check_method(method)
         task, most = self._reserved(real, seed)
         sets = [*self.sets, fitted(method, task, self.budget.store.numbers, most)]
         return replace(self, sets=sets, seen=self.seen + real.counts)._counted()
@@ -278,7 +278,7 @@ class Memory:
         """Returns the images to keep of each class, stored ones and new ones.
 
         What is new gets its proportion rounded at random, so that few new images beside many
-        seen ones get a slot now and then; and it gets what the stored ones leave empty.
+        seen ones get a slot now and then.
         """
         counts, slots = real.counts.tolist(), dict[int, tuple[int, int]]()
         new = [c for c, count in enumerate(counts) if count and c not in self.kept]
@@ -287,7 +287,7 @@ class Memory:
             stored, count = len(self.kept.get(label, ())), counts[label]
             proportion = share * count / (int(self.seen[label]) + count)
             drawn = torch.rand((), generator=derive(seed, "slots", label)).item()
-            added = min(count, max(int(proportion + drawn), share - stored))
+            added = min(count, int(proportion + drawn))
             slots[label] = min(stored, share - added), added
         return slots
 
@@ -324,7 +324,7 @@ class Memory:
         kept = {}
         for label in order:
             images = [part[label] for part in (old, new) if label in part]
-            rows = [store.encode(part, held.frame) for part in images]
+            rows = [store.encode(part, held._frame) for part in images]
             kept[label] = _mixed([held.kept[label], *rows] if label in held.kept else rows)
         return replace(held, kept=kept)._counted()
 
@@ -333,18 +333,17 @@ class Memory:
         store = self.budget.store
         if not store.sizes(self.image_shape)[1]:
             return self
-        before = {c: store.decode(rows, self.frame) for c, rows in self.kept.items()}
+        before = {c: store.decode(rows, self._frame) for c, rows in self.kept.items()}
         held = replace(self, shared=store.share(torch.cat([*before.values(), *images])))
-        kept = {c: store.encode(part, held.frame) for c, part in before.items()}
+        kept = {c: store.encode(part, held._frame) for c, part in before.items()}
         return replace(held, kept=kept)
 
     @property
-    def frame(self) -> Frame:
-        """What the rows are read against."""
+    def _frame(self) -> Frame:
         return Frame(self.image_shape, self.normalisation, self.shared)
 
     def _stored(self, classes: Sequence[int]) -> LabelledImages:
-        parts = [self.budget.store.decode(self.kept[c], self.frame) for c in classes]
+        parts = [self.budget.store.decode(self.kept[c], self._frame) for c in classes]
         labels = [torch.full((len(part),), c) for c, part in zip(classes, parts, strict=True)]
         if not parts:
             none = _no_images(self.image_shape, self.num_classes)

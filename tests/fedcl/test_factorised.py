@@ -30,7 +30,7 @@ TILES = Parameterisation(Pixels(clip=True), [Upsample(2)])
 @final
 @dataclass(frozen=True)
 class Begun(Condenser):
-    """What distilling starts from: real images in some parameterisation, with even labels."""
+    """Two steps, of nothing and to real images in some parameterisation, with even labels."""
 
     parameterisation: Parameterisation
 
@@ -44,7 +44,9 @@ class Begun(Condenser):
         targets = torch.full((len(images), 4), 0.25)
         data = LabelledImages(images, code.labels, 4, targets)
         small = SyntheticSet(data, task.normalisation, origin, code, (0.1,))
-        yield Step(1, 1, None, dict, lambda: small)
+        none = replace(code, parameters={k: 0 * v for k, v in code.parameters.items()})
+        yield Step(1, 2, None, dict, lambda: replace(small, code=none))
+        yield Step(2, 2, None, dict, lambda: small)
 
 
 def experience(classes: list[int], each: int = 40) -> LabelledImages:

@@ -117,15 +117,12 @@ def test_new_images_take_the_slots_that_few_old_ones_left():
 
 
 def test_the_method_makes_each_part_of_a_class_small_by_itself():
-    # Four slots, two each: of the old part nothing is averaged with anything new.
-    held = memory(images=16, store=Float32(), shrink="prefix")
-    held = held.learn(part(6, 0), KMeans(), 0)
-    new = part(6, 1)
-    merged = held.learn(new, KMeans(), 1).kept[0]
-    assert merged[[0, 2]].equal(held.kept[0][:2])  # a prefix has as much of both
-    torch.testing.assert_close(
-        merged[[1, 3]], memory(images=8, store=Float32()).learn(new, KMeans(), 1).kept[0]
-    )
+    # Four slots, six seen and 18 new: one old, and three centroids of what is new alone.
+    held = memory(images=16, store=Float32(), shrink="prefix").learn(part(6, 0), KMeans(), 0)
+    merged = held.learn(part(18, 1), KMeans(), 1).kept[0]
+    new = memory(images=12, store=Float32()).learn(part(18, 1), KMeans(), 1).kept[0]
+    # In the middle of the three, so that a prefix has about its proportion of both.
+    torch.testing.assert_close(merged, torch.cat([new[:1], held.kept[0][:1], new[1:]]))
 
 
 # An image's bytes with its label, and what all share: 2 x 4 coefficients, 4 bases of 64 halves.
@@ -195,6 +192,7 @@ def test_what_waits_is_counted_and_learnt_at_the_end():
     # Two were stored while six still waited.
     assert (ended.bytes, ended.peak) == (2 * 65, 8 * 65)
     assert ended.flushed(Random(), 2) is ended
+    assert ended.streamed(part(1, 0), Random(), 3).peak == 8 * 65
 
 
 @pytest.mark.parametrize("store", [Float32(), Jpeg(40), Bases(4)], ids=str)
