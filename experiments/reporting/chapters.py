@@ -12,14 +12,14 @@ from experiments.reporting.plates import Plate
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section, sections, slug
 from experiments.reporting.styles import Palette
-from experiments.reporting.summaries import across, summary, transfer
+from experiments.reporting.summaries import across, costs, summary, transfer
 from experiments.reporting.tables import Table
 from experiments.reporting.trust import trust
 
 _TABLES: Mapping[str, Sequence[Callable[[Section], Table | None]]] = {
     "distillation": (summary, across),
     "federated": (summary, trust, accuracy_within, bytes_to_reach),
-    "continual": (summary, differences),
+    "continual": (summary, differences, costs),
     "federated_continual": (summary, transfer, differences),
 }
 

@@ -90,8 +90,8 @@ def _notes(tests: Sequence[PairedTest]) -> Iterator[str]:
     )
     yield (
         "p is the accuracy's: by the paired t-test, and by flipping the signs of the seeds' "
-        f"differences, which takes nothing for normal. Holm corrects for all rows, {len(tests)}. Real: "
-        "both corrected p are below 0.05; by t alone: only that of the t-test."
+        "differences, which takes nothing for normal. Holm corrects for all rows, "
+        f"{len(tests)}. Real: both corrected p are below 0.05; by t alone: only the t-test's."
     )
     pairs, needed = max(test.difference.count for test in tests), pairs_needed(len(tests))
     if pairs < needed:
