@@ -40,6 +40,7 @@ _PROTOCOL = (
     "attack._target_",
     "attack.clients",
     "defence._target_",
+    "stream._target_",
     "stream.experiences",
 )
 # Those of them that are the problem's: a figure may give each its own panel.
