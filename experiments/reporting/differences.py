@@ -97,6 +97,6 @@ def _notes(tests: Sequence[PairedTest]) -> Iterator[str]:
     if pairs < needed:
         yield (
             "Fewer than six seeds cannot show p < 0.05 by permutation: with n seeds the smallest p "
-            f"is 2 / 2^n, here {smallest_p(pairs):.2g} with {pairs}. Corrected for all rows, sign "
+            f"is 2 / 2^n, here {smallest_p(pairs):.3g} with {pairs}. Corrected for all rows, sign "
             f"flips need {needed} seeds."
         )

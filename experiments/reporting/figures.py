@@ -14,6 +14,7 @@ from experiments.reporting.fading import Course, draw_fading
 from experiments.reporting.fronts import Point, draw_fronts, front
 from experiments.reporting.heatmaps import draw_matrices, draw_spread
 from experiments.reporting.images import draw_images, gallery
+from experiments.reporting.memories import draw_memories, memories
 from experiments.reporting.numbers import bytes_text
 from experiments.reporting.plates import Panel, Plate
 from experiments.reporting.runs import Array
@@ -267,7 +268,7 @@ def _continual(section: Section, palette: Palette) -> list[Plate]:
     stored = [*_accuracy_stored(section, palette), *_forgetting_stored(section, palette)]
     learnt = [*_matrices(section), *_fading(section, palette)]
     first = [*stored, *learnt] if len(sizes) > 1 else [*learnt, *stored]
-    return [*first, *_buffers(section)]
+    return [*first, *_buffers(section), *_memories(section)]
 
 
 def _accuracy_stored(section: Section, palette: Palette) -> list[Plate]:
@@ -355,6 +356,25 @@ def _buffers(section: Section) -> list[Plate]:
         "each."
     )
     return gallery(section, section.arms, "What the buffer holds at the end", caption)
+
+
+def _memories(section: Section) -> list[Plate]:
+    panels = tuple(
+        Panel(
+            f"{section.slug}-memories-{slug(arm.label)}",
+            draw_memories(arm.runs[0], arm.label),
+            f"Images in the memory after each experience, {arm.label}.",
+            vector=False,
+        )
+        for arm in section.arms
+        if memories(arm.runs[0])
+    )
+    caption = (
+        "A block of columns for each experience, a row for each class in the order of learning, "
+        "first seed, the first images of each. Look for what changes in a row: images that are "
+        "dropped, or made again, as the memory is shared by more classes."
+    )
+    return [Plate("What the buffer holds after each experience", caption, panels)] if panels else []
 
 
 def _federated_continual(section: Section, palette: Palette) -> list[Plate]:

@@ -109,7 +109,7 @@ def test_fewer_than_six_seeds_say_that_they_cannot(arm, section):
     found = section(*arm("replay-random", [0.25] * 5), *arm("replay-dm", [0.5] * 5))
     note = differences(found).notes[-1]
     assert note.startswith("Fewer than six seeds cannot show p < 0.05 by permutation")
-    assert "here 0.062 with 5. Corrected for all rows, sign flips need 6 seeds." in note
+    assert "here 0.0625 with 5. Corrected for all rows, sign flips need 6 seeds." in note
 
 
 def test_budgets_are_compared_within_themselves(arm, section):
