@@ -362,12 +362,12 @@ def _memories(section: Section) -> list[Plate]:
     panels = tuple(
         Panel(
             f"{section.slug}-memories-{slug(arm.label)}",
-            draw_memories(arm.runs[0], arm.label),
+            draw_memories(kept, arm.label),
             f"Images in the memory after each experience, {arm.label}.",
             vector=False,
         )
         for arm in section.arms
-        if memories(arm.runs[0])
+        if (kept := memories(arm.runs[0]))
     )
     caption = (
         "A block of columns for each experience, a row for each class in the order of learning, "

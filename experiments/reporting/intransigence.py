@@ -1,4 +1,4 @@
-"""Intransigence: what a network no longer learns that one with all earlier data still does."""
+"""Intransigence: how much worse experiences are learned than by what has all data so far."""
 
 from experiments.reporting.arms import Arm
 from experiments.reporting.runs import Array, Run

@@ -1,5 +1,7 @@
 """Memories along a stream: what the buffer holds after each experience, side by side."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -23,26 +25,24 @@ def memories(run: Run) -> dict[int, Stack]:
     return {kept[place]: Stack.read(files[kept[place]]) for place in places}
 
 
-def draw_memories(run: Run, title: str) -> Figure:
-    """Returns a block of images for each experience, a row for each class, as they were learned.
+def draw_memories(kept: Mapping[int, Stack], title: str) -> Figure:
+    """Returns a block of images for each experience, a row for each class, as they came.
 
     Args:
-        run: A run that kept its memories.
-        title: What it is.
+        kept: The memory after each experience.
+        title: What they are.
     """
-    kept = memories(run)
     across = max(1, ACROSS // len(kept))
-    last = kept[max(kept)]
-    classes = [c for c in run.metrics.get("class_order", last.classes) if c in last.labels]
-    blocks = [_block(stack, classes[:MAX_CLASSES], across) for stack in kept.values()]
+    came = dict.fromkeys(int(label) for stack in kept.values() for label in stack.labels)
+    classes = list(came)[:MAX_CLASSES]
+    blocks = [_block(stack, classes, across) for stack in kept.values()]
     gap = np.full((len(blocks[0]), BETWEEN, 3), 255, np.uint8)
-    spaced = [part for block in blocks for part in (block, gap)][:-1]
+    spaced = [part for block in blocks for part in (gap, block)][1:]
     names = ", ".join(str(experience + 1) for experience in kept)
-    title = f"{title}, after experiences {names}"
-    return framed(np.concatenate(spaced, 1), title, classes[:MAX_CLASSES])
+    return framed(np.concatenate(spaced, 1), f"{title}, after experiences {names}", classes)
 
 
-def _block(stack: Stack, classes: list[int], across: int) -> Pixels:
+def _block(stack: Stack, classes: Sequence[int], across: int) -> Pixels:
     """The first images of each class, grey where there are none."""
     tiles = np.full((len(classes) * across, *stack.pixels.shape[1:]), NOTHING, np.uint8)
     for row, label in enumerate(classes):

@@ -106,7 +106,7 @@ def costs(section: Section) -> Table | None:
     if not any(arm.interval(column.key) for arm in section.arms for column in _WORK):
         return None
     accuracy = Column("average_accuracy", "Average accuracy", "percent")
-    return _arm_table(section, "costs", "What it cost", [accuracy, *_BUFFER, *_WORK, _TIME])
+    return _arm_table(section, "costs", "What it cost", [accuracy, *_BUFFER, *_WORK])
 
 
 def transfer(section: Section) -> Table:

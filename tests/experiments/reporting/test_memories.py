@@ -17,7 +17,7 @@ SIDE = 48 + 3  # of a tile with its gap
 def kept(run, tmp_path):
     """Returns what makes a run whose memories hold such labels, images ten times as bright."""
 
-    def made(*labels, **metrics):
+    def made(*labels):
         (tmp_path / "memories").mkdir()
         for experience, held in enumerate(labels):
             images = np.array(held, np.uint8).reshape(-1, 1, 1, 1) * np.full(
@@ -25,15 +25,15 @@ def kept(run, tmp_path):
             )
             tensors = {"images": images, "labels": np.array(held)}
             save_file(tensors, tmp_path / "memories" / f"{experience}.safetensors")
-        return replace(run("replay-dm", "continual", metrics=metrics), folder=tmp_path)
+        return replace(run("replay-dm", "continual"), folder=tmp_path)
 
     return made
 
 
 def test_blocks_are_experiences_and_rows_are_classes_as_they_were_learned(kept):
     # Two experiences: five images across in each; class 3 comes first and loses an image.
-    found = kept([3, 3], [3, 1], class_order=[3, 1, 2])
-    mosaic = draw_memories(found, "dm").axes[0].images[0].get_array()
+    held = memories(kept([3, 3], [1, 3]))
+    mosaic = draw_memories(held, "dm").axes[0].images[0].get_array()
     assert mosaic.shape == (2 * SIDE, 2 * 5 * SIDE + BETWEEN, 3)
     second = 5 * SIDE + BETWEEN
     assert mosaic[0, [0, SIDE, 2 * SIDE, second, second + SIDE], 0].tolist() == [
@@ -48,7 +48,7 @@ def test_blocks_are_experiences_and_rows_are_classes_as_they_were_learned(kept):
 
 
 def test_a_title_names_the_experiences_from_one_on(kept):
-    (text,) = draw_memories(kept([3], [3, 1]), "dm").texts
+    (text,) = draw_memories(memories(kept([3], [3, 1])), "dm").texts
     assert " ".join(text.get_text().split()) == "dm, after experiences 1, 2"
 
 
