@@ -51,16 +51,12 @@ def test_the_reference_is_of_the_same_network_and_stream(arm, section):
     assert found(section(one, other, same)) == Interval(0.125, None, 1)
 
 
-def test_of_several_references_the_most_alike_counts(arm, section):
-    short, long = {"training": {"epochs": 1}}, {"training": {"epochs": 5}}
-    told = found(
-        section(
-            arm("replay-dm", OWN, **short),
-            arm("cumulative", BOTH, **long),
-            arm("cumulative", OWN, **short),
-        )
-    )
-    assert told == Interval(0.0, None, 1)
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 0.0), (5, 0.375)])
+def test_of_several_references_the_most_alike_counts(arm, section, epochs, expected):
+    arms = [arm("cumulative", OWN, training={"epochs": 1})]
+    arms += [arm("cumulative", BOTH, training={"epochs": 5})]
+    told = found(section(arm("replay-dm", OWN, training={"epochs": epochs}), *arms))
+    assert told == Interval(expected, None, 1)
 
 
 def test_without_a_reference_or_a_matrix_there_is_none(arm, run, section):
