@@ -18,7 +18,8 @@ References:
 
 Differences from the papers: the three means over E - 1 experiences are 0 when E is 1.
 iCaRL measures one accuracy over all seen classes at once; it equals the mean here
-where experiences have equally many test images.
+where experiences have equally many test images. Chaudhry et al. tell the intransigence
+of each experience; here it is their mean.
 """
 
 from torch import Tensor
@@ -106,12 +107,7 @@ def forward_transfer(accuracies: Tensor, untrained: Tensor) -> float:
     Source: FWT of Lopez-Paz and Ranzato (2017).
     """
     R = _matrix(accuracies)
-    if untrained.shape != R.shape[:1]:
-        raise ValueError(
-            f"untrained must have shape ({len(R)},), one accuracy an experience, "
-            f"got {tuple(untrained.shape)}"
-        )
-    _check_range("untrained", untrained)
+    _check_vector("untrained", untrained, R)
     return _mean_or_zero(R.diagonal(offset=1) - untrained.to(R)[1:])
 
 
@@ -129,6 +125,26 @@ def learning_accuracy(accuracies: Tensor) -> float:
     return _matrix(accuracies).diagonal().mean().item()
 
 
+def intransigence(accuracies: Tensor, reference: Tensor) -> float:
+    r"""Returns :math:`\frac1E \sum_k (a^*_k - R_{kk})`, what new experiences lose, in [-1, 1].
+
+    Negative where an experience is learnt better than by the reference.
+
+    Args:
+        accuracies: R, ``(E, E)``.
+        reference: :math:`a^*`, the accuracy on each experience k of a network that has learnt
+            all experiences up to k together, ``(E,)``.
+
+    Raises:
+        ValueError: If R is not square, the reference differs in length, or one leaves [0, 1].
+
+    Source: intransigence of Chaudhry et al. (2018).
+    """
+    R = _matrix(accuracies)
+    _check_vector("reference", reference, R)
+    return (reference.to(R) - R.diagonal()).mean().item()
+
+
 def _matrix(accuracies: Tensor) -> Tensor:
     """Returns R in float64, checked."""
     if accuracies.ndim != 2 or accuracies.shape[0] != accuracies.shape[1] or not len(accuracies):
@@ -137,6 +153,15 @@ def _matrix(accuracies: Tensor) -> Tensor:
         )
     _check_range("accuracies", accuracies)
     return accuracies.double()
+
+
+def _check_vector(name: str, values: Tensor, R: Tensor) -> None:
+    if values.shape != R.shape[:1]:
+        raise ValueError(
+            f"{name} must have shape ({len(R)},), one accuracy an experience, "
+            f"got {tuple(values.shape)}"
+        )
+    _check_range(name, values)
 
 
 def _check_range(name: str, values: Tensor) -> None:

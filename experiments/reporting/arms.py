@@ -40,6 +40,7 @@ _PROTOCOL = (
     "attack._target_",
     "attack.clients",
     "defence._target_",
+    "stream._target_",
     "stream.experiences",
 )
 # Those of them that are the problem's: a figure may give each its own panel.
@@ -168,11 +169,17 @@ class Arm:
         return mean
 
 
-def paired(key: str, first: Arm, second: Arm) -> Interval | None:
-    """Returns a metric of one arm less that of another, paired by seed; None without a pair."""
+def shared(key: str, first: Arm, second: Arm) -> tuple[list[float], list[float]]:
+    """Returns a metric of two arms on the seeds that both have, in the order of the seeds."""
     a, b = first.values(key), second.values(key)
     seeds = sorted(a.keys() & b.keys())
-    return paired_difference([a[s] for s in seeds], [b[s] for s in seeds]) if seeds else None
+    return [a[seed] for seed in seeds], [b[seed] for seed in seeds]
+
+
+def paired(key: str, first: Arm, second: Arm) -> Interval | None:
+    """Returns a metric of one arm less that of another, paired by seed; None without a pair."""
+    values, others = shared(key, first, second)
+    return paired_difference(values, others) if values else None
 
 
 def group(runs: Iterable[Run]) -> tuple[Arm, ...]:

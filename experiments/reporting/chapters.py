@@ -5,21 +5,22 @@ from dataclasses import dataclass
 from typing import final
 
 from experiments.reporting.budgets import accuracy_within
-from experiments.reporting.comparisons import bytes_to_reach, paired_with_random
+from experiments.reporting.comparisons import bytes_to_reach
+from experiments.reporting.differences import differences
 from experiments.reporting.figures import plates
 from experiments.reporting.plates import Plate
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section, sections, slug
 from experiments.reporting.styles import Palette
-from experiments.reporting.summaries import across, summary, transfer
+from experiments.reporting.summaries import across, costs, summary, transfer
 from experiments.reporting.tables import Table
 from experiments.reporting.trust import trust
 
 _TABLES: Mapping[str, Sequence[Callable[[Section], Table | None]]] = {
     "distillation": (summary, across),
     "federated": (summary, trust, accuracy_within, bytes_to_reach),
-    "continual": (summary, paired_with_random),
-    "federated_continual": (summary, transfer, paired_with_random),
+    "continual": (summary, differences, costs),
+    "federated_continual": (summary, transfer, differences),
 }
 
 

@@ -1,15 +1,15 @@
-"""Arms against arms: one shot against rounds in bytes, and methods against a random memory."""
+"""One shot against rounds: what each sends for an accuracy."""
 
 from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numpy as np
 
-from experiments.reporting.arms import Arm, paired
+from experiments.reporting.arms import Arm
 from experiments.reporting.numbers import bytes_text
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section
-from experiments.reporting.tables import NONE, Cell, Column, Table
+from experiments.reporting.tables import Cell, Column, Table
 from fedcl.statistics import Interval, mean_interval
 
 MARK = 0.9  # an accuracy that every pair is asked for, beside that of its one-shot arm
@@ -24,14 +24,6 @@ _BYTES_TO_REACH = (
     Column("equal_ratio", "One shot, of those bytes", "share"),
     Column("mark_bytes", f"Needs for {100 * MARK:g} %", "bytes"),
     Column("mark_ratio", "One shot, of those bytes", "share"),
-)
-_PAIRED = (
-    Column("arm", "Arm"),
-    Column("versus", "Against"),
-    Column("pairs", "Pairs", "count"),
-    Column("average_accuracy", "Average accuracy", "points"),
-    Column("average_forgetting", "Forgetting", "points"),
-    Column("clear", "Clear of zero"),
 )
 
 
@@ -89,30 +81,3 @@ def reach(run: Run, accuracy: float) -> float | None:
     """Returns the bytes a run has sent when it first reaches an accuracy; None if it never does."""
     at = np.flatnonzero(run.curve("accuracy") >= accuracy)
     return float(run.bytes_so_far()[at[0]]) if len(at) else None
-
-
-def paired_with_random(section: Section) -> Table | None:
-    """Returns each arm's differences from the random memory of its budget, paired by seed."""
-    rows = [
-        row
-        for arm in section.arms
-        if (other := section.random_rival(arm)) and (row := _paired_row(arm, other))
-    ]
-    if not rows:
-        return None
-    notes = (
-        "Arm minus random memory on the same seed, with the paired 95 % t-interval.",
-        "More accuracy and less forgetting are better; clear of zero: the accuracy's interval.",
-    )
-    title = "Differences from a random memory"
-    return Table(f"{section.slug}-paired", title, _PAIRED, tuple(rows), notes=notes)
-
-
-def _paired_row(arm: Arm, other: Arm) -> tuple[Cell, ...] | None:
-    accuracy = paired("average_accuracy", arm, other)
-    if accuracy is None:
-        return None
-    half = accuracy.half_width
-    clear = NONE if half is None else "yes" if abs(accuracy.mean) > half else "no"
-    forgetting = paired("average_forgetting", arm, other)
-    return (arm.label, other.label, float(accuracy.count), accuracy, forgetting, clear)

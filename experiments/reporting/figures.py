@@ -1,6 +1,6 @@
 """The figures of each scenario, in the order of reading, and what to look at in each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -10,9 +10,11 @@ from experiments.reporting.bars import draw_client_bars
 from experiments.reporting.charts import Chart, Level, draw_chart
 from experiments.reporting.conditions import by_conditions
 from experiments.reporting.dots import draw_dots
+from experiments.reporting.fading import Course, draw_fading
 from experiments.reporting.fronts import Point, draw_fronts, front
 from experiments.reporting.heatmaps import draw_matrices, draw_spread
 from experiments.reporting.images import draw_images, gallery
+from experiments.reporting.memories import draw_memories, memories
 from experiments.reporting.numbers import bytes_text
 from experiments.reporting.plates import Panel, Plate
 from experiments.reporting.runs import Array
@@ -22,6 +24,7 @@ from experiments.reporting.traces import (
     BYTES,
     ROUNDS,
     SECONDS,
+    SIZES,
     Axis,
     over_rounds,
     over_stored,
@@ -260,39 +263,50 @@ def _spread_title(arm: Arm, clients: int) -> str:
 
 
 def _continual(section: Section, palette: Palette) -> list[Plate]:
-    return [
-        *_matrices(section),
-        *_accuracy_stored(section, palette),
-        *_forgetting_stored(section, palette),
-        *_buffers(section),
-    ]
+    """Over bytes first, where there are several sizes of buffer to choose among."""
+    sizes = {f"{size:.2g}" for arm in section.arms if (size := arm.mean("buffer_bytes"))}
+    stored = [*_accuracy_stored(section, palette), *_forgetting_stored(section, palette)]
+    learnt = [*_matrices(section), *_fading(section, palette)]
+    first = [*stored, *learnt] if len(sizes) > 1 else [*learnt, *stored]
+    return [*first, *_buffers(section), *_memories(section)]
 
 
 def _accuracy_stored(section: Section, palette: Palette) -> list[Plate]:
-    chart = over_stored(section, palette, "buffer_bytes", "average_accuracy")
-    chart = replace(chart, x_title=_BUFFER, y_title="average accuracy at the end")
+    charts = _over_buffers(section, palette, "average_accuracy", "average accuracy at the end")
     caption = (
-        "Higher and further left is better. The lines, where drawn, are learning without a memory "
-        f"(naive) and on all data at once (joint). {_BARS} {_APART}"
+        "Higher and further left is better. Lines without marks keep no images, as learning "
+        "without a memory (naive), or all of them (cumulative: all so far; joint: the whole "
+        f"stream at once). {_BARS} {_APART}"
     )
-    return _plate(section, "buffer", "Accuracy over buffer bytes", caption, {"": chart})
+    return _plate(section, "buffer", "Accuracy over buffer bytes", caption, charts)
 
 
 def _forgetting_stored(section: Section, palette: Palette) -> list[Plate]:
-    chart = over_stored(section, palette, "buffer_bytes", "average_forgetting")
-    chart = replace(chart, x_title=_BUFFER, y_title="average forgetting")
+    charts = _over_buffers(section, palette, "average_forgetting", "average forgetting")
     caption = (
-        "Lower is better: what was once known of an experience and is lost at the end. "
-        f"{_BARS} {_APART}"
+        "Lower is better: the best accuracy that an experience had before the end less its "
+        f"accuracy at the end. {_BARS} {_APART}"
     )
-    return _plate(section, "forgetting", "Forgetting over buffer bytes", caption, {"": chart})
+    return _plate(section, "forgetting", "Forgetting over buffer bytes", caption, charts)
+
+
+def _over_buffers(section: Section, palette: Palette, key: str, y_title: str) -> dict[str, Chart]:
+    charts = dict[str, Chart]()
+    for title, arms in by_conditions(section.arms).items():
+        alike = replace(section, arms=tuple(arms))
+        chart = over_stored(alike, palette, "buffer_bytes", key)
+        charts[title] = replace(chart, x_title=_BUFFER, y_title=y_title)
+    return charts
+
+
+def _square(arm: Arm) -> Array | None:
+    """The mean matrix; what learns all at once has one row only, and nothing to compare."""
+    matrix = arm.mean_matrix("accuracy_matrix")
+    return matrix if matrix is not None and len(set(matrix.shape)) == 1 else None
 
 
 def _matrices(section: Section) -> list[Plate]:
-    """What learns all at once has one row only, and nothing to compare."""
-    matrices = {arm.label: arm.mean_matrix("accuracy_matrix") for arm in section.arms}
-    kept = {label: matrix for label, matrix in matrices.items() if matrix is not None}
-    kept = {label: matrix for label, matrix in kept.items() if len(set(matrix.shape)) == 1}
+    kept = {arm.label: matrix for arm in section.arms if (matrix := _square(arm)) is not None}
     if not kept:
         return []
     caption = (
@@ -304,12 +318,63 @@ def _matrices(section: Section) -> list[Plate]:
     return [Plate("Accuracy matrices", caption, (panel,))]
 
 
+def _fading(section: Section, palette: Palette) -> list[Plate]:
+    panels = tuple(
+        panel
+        for words, arms in by_conditions(section.arms).items()
+        for panel in _faded(replace(section, arms=tuple(arms)), palette, words)
+    )
+    caption = (
+        "The heat maps as lines, for arms of equal buffers: the steeper a line falls from its "
+        "first point, the faster the experience is forgotten; a low first point is one that was "
+        "never learned well. Mean over seeds."
+    )
+    return [Plate("Accuracy on each experience over time", caption, panels)] if panels else []
+
+
+def _faded(section: Section, palette: Palette, words: str) -> Iterator[Panel]:
+    """A panel for each size of buffer, with the bounds in all of them."""
+    styles = palette.of_arms(section.arms, *SIZES)
+    bounds = [arm for arm in section.arms if arm.bound]
+    for rivals in sorted(section.rivals, key=lambda arms: arms[0].mean("buffer_bytes") or 0):
+        lines = [
+            Course(label, styles[label], arm.bound, matrix)
+            for arm in (*rivals, *bounds)
+            if (matrix := _square(arm)) is not None and (label := arm.label_without(*SIZES))
+        ]
+        if not all(line.bound for line in lines):
+            size = f"buffers of {bytes_text(rivals[0].mean('buffer_bytes') or 0)}"
+            title = f"{words}, {size}" if words else size
+            arms = ", ".join(line.label for line in lines)
+            alt = f"Accuracy on each experience, {title}, for {arms}."
+            yield Panel(slug(f"{section.slug}-fading {title}"), draw_fading(lines, title), alt)
+
+
 def _buffers(section: Section) -> list[Plate]:
     caption = (
         "The memory after the last experience, one row a class, first seed, at most ten images of "
         "each."
     )
     return gallery(section, section.arms, "What the buffer holds at the end", caption)
+
+
+def _memories(section: Section) -> list[Plate]:
+    panels = tuple(
+        Panel(
+            f"{section.slug}-memories-{slug(arm.label)}",
+            draw_memories(kept, arm.label),
+            f"Images in the memory after each experience, {arm.label}.",
+            vector=False,
+        )
+        for arm in section.arms
+        if (kept := memories(arm.runs[0]))
+    )
+    caption = (
+        "A block of columns for each experience, a row for each class in the order of learning, "
+        "first seed, the first images of each. Look for what changes in a row: images that are "
+        "dropped, or made again, as the memory is shared by more classes."
+    )
+    return [Plate("What the buffer holds after each experience", caption, panels)] if panels else []
 
 
 def _federated_continual(section: Section, palette: Palette) -> list[Plate]:

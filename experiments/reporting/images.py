@@ -120,7 +120,11 @@ def draw_images(stack: Stack, title: str, classes: Sequence[int]) -> Figure:
         title: Two lines at the most, for which a narrow grid makes room.
         classes: The classes of the rows, from above.
     """
-    mosaic = draw_mosaic(stack, classes)
+    return framed(draw_mosaic(stack, classes), title, classes)
+
+
+def framed(mosaic: Pixels, title: str, classes: Sequence[int]) -> Figure:
+    """Returns a mosaic of a row for each class with its title and the names of the classes."""
     high, wide = (side / PNG_DPI for side in mosaic.shape[:2])
     left, top, rim = 0.28, 0.44, 0.06
     text = wrapped(title, max(int(wide / LETTER), 16))

@@ -2,7 +2,18 @@
 
 from typing import Literal
 
-Form = Literal["text", "code", "percent", "share", "points", "bytes", "seconds", "count", "ratio"]
+Form = Literal[
+    "text",
+    "code",
+    "percent",
+    "share",
+    "points",
+    "bytes",
+    "seconds",
+    "count",
+    "ratio",
+    "probability",
+]
 UNITS: dict[Form, str] = {"percent": "%", "share": "%", "points": "points", "seconds": "s"}
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
@@ -14,6 +25,8 @@ def number_text(x: float, form: Form) -> str:
     ('+3.1', '1,234', '20')
     >>> number_text(0.1234, "share"), number_text(0.00123, "share")
     ('12.3', '0.12')
+    >>> number_text(0.03125, "probability"), number_text(0.0002, "probability")
+    ('0.031', '< 0.001')
     """
     if form == "percent":
         return f"{100 * x:.1f}"
@@ -25,6 +38,8 @@ def number_text(x: float, form: Form) -> str:
         return bytes_text(x)
     if form == "ratio":
         return f"{_three_digits(x)}{TIMES}"
+    if form == "probability":
+        return "< 0.001" if x < 0.001 else f"{x:.3f}"
     if form == "seconds":
         return f"{x:,.1f}" if x < 100 else f"{x:,.0f}"
     return f"{x:,.0f}" if x == round(x) else f"{x:,.1f}"

@@ -29,11 +29,19 @@ _NOT_SETTINGS = frozenset(
     {"seed", "output", "data_root", "threads", "device"}
     | {"stores", "across", "race", "random", "personalise"}
 )
+
+
+def _ratio(part: float, whole: float) -> float:
+    """A share; NaN, which is not shown, of nothing."""
+    return part / whole if whole else math.nan
+
+
 _DERIVED = {
     "bytes_total": (operator.add, "bytes_up", "bytes_down"),
-    "raw_ratio": (operator.truediv, "bytes_total", "raw_bytes"),
+    "raw_ratio": (_ratio, "bytes_total", "raw_bytes"),
     "gain": (operator.sub, "accuracy", "random_accuracy"),
-    "stored_share": (operator.truediv, "storage_bytes", "data_bytes"),
+    "stored_share": (_ratio, "storage_bytes", "data_bytes"),
+    "distill_ratio": (_ratio, "distill_seconds", "train_seconds"),
 }
 
 

@@ -107,6 +107,7 @@ _KNOWN: Mapping[str, Style] = {
     "fedprox": Style(_PURPLE, 2, 1),
     "naive": Style(_BLACK, 6, 3),
     "joint": Style(_BLACK, 11, 5),
+    "cumulative": Style(_BLACK, 10, 2),
 }
 _OTHER_COLOURS = (_BLUE, _PURPLE, _GREEN, _SKY, _ORANGE, _VERMILLION)
 

@@ -1,9 +1,11 @@
 """Every arm of a section in one row: its accuracy, its cost, its seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from experiments.reporting.arms import FEW_SEEDS, Arm, paired
+from experiments.reporting.intransigence import intransigence
+from experiments.reporting.numbers import MINUS
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section
 from experiments.reporting.tables import Cell, Column, Table
@@ -22,9 +24,11 @@ _SENT = (
 _FORGETTING = (
     Column("average_accuracy", "Average accuracy", "percent", "higher"),
     Column("average_incremental_accuracy", "Incremental accuracy", "percent", "higher"),
-    Column("average_forgetting", "Forgetting", "percent", "lower"),
-    Column("backward_transfer", "Backward transfer", "points", "higher"),
+    Column("average_forgetting", f"Forgetting, max {MINUS} last", "percent", "lower"),
+    Column("backward_transfer", f"Backward transfer, last {MINUS} first", "points", "higher"),
     Column("forward_transfer", "Forward transfer", "points", "higher"),
+    Column("learning_accuracy", "Learning accuracy", "percent", "higher"),
+    Column("intransigence", "Intransigence", "points", "lower"),
 )
 _BUFFER = (
     Column("buffer_bytes", "Buffer", "bytes"),
@@ -33,6 +37,14 @@ _BUFFER = (
 _FAILURES = Column("failures", "Failures", "count")
 _TIME = Column("seconds", "Time", "seconds")
 _SIMULATED = Column("simulated_seconds", "Simulated time", "seconds")
+_WORK = (
+    Column("model_copies", "Networks kept", "count"),
+    Column("samples", "Images passed", "count"),
+    Column("train_seconds", "Training", "seconds"),
+    Column("distill_seconds", "Distilling", "seconds"),
+    Column("distill_ratio", "Distilling / training", "ratio"),
+    Column("evaluate_seconds", "Evaluating", "seconds"),
+)
 _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
     "distillation": (
         Column("accuracy", "Accuracy", "percent", "higher"),
@@ -89,6 +101,14 @@ def summary(section: Section) -> Table:
     return _arm_table(section, "summary", "Summary", _SUMMARIES[section.scenario])
 
 
+def costs(section: Section) -> Table | None:
+    """Returns what every arm kept and did for its accuracy; None where no run recorded it."""
+    if not any(arm.interval(column.key) for arm in section.arms for column in _WORK):
+        return None
+    accuracy = Column("average_accuracy", "Average accuracy", "percent")
+    return _arm_table(section, "costs", "What it cost", [accuracy, *_BUFFER, *_WORK])
+
+
 def transfer(section: Section) -> Table:
     """Returns what every arm forgot and carried over."""
     return _arm_table(section, "forgetting", "Forgetting and transfer", _FORGETTING)
@@ -110,7 +130,7 @@ def _is_across(key: str) -> bool:
 
 def not_shown(runs: Sequence[Run]) -> list[str]:
     """Returns the recorded metrics that no table or figure of this report reads."""
-    read = {column.key for columns in _SUMMARIES.values() for column in columns}
+    read = {column.key for columns in (*_SUMMARIES.values(), _WORK) for column in columns}
     recorded = {key for run in runs for key in run.metrics if not _is_across(key)}
     return sorted(recorded - read - _READ_ELSEWHERE)
 
@@ -131,13 +151,20 @@ def _arm_table(section: Section, name: str, title: str, columns: Sequence[Column
 def _cell(section: Section, arm: Arm, column: Column) -> Cell:
     if column.form == "text":
         return arm.word(column.key)
-    return arm.interval(column.key) or (_gain(section, arm) if column.key == "gain" else None)
+    beside = _BESIDE.get(column.key)
+    return arm.interval(column.key) or (beside(section, arm) if beside else None)
 
 
 def _gain(section: Section, arm: Arm) -> Interval | None:
     """The gain over the arm of random images, where no run has it beside itself."""
     rival = section.random_rival(arm)
     return None if rival is None else paired("accuracy", arm, rival)
+
+
+_BESIDE: Mapping[str, Callable[[Section, Arm], Interval | None]] = {
+    "gain": _gain,
+    "intransigence": intransigence,
+}
 
 
 def _best(section: Section, table: Table) -> frozenset[tuple[int, int]]:

@@ -87,15 +87,18 @@ def _point(arm: Arm, style: Style, axis: Axis) -> Trace:
 
 
 def over_stored(section: Section, palette: Palette, x_key: str, y_key: str) -> Chart:
-    """Returns a metric over stored bytes, one trace for each method through all its sizes."""
+    """Returns a metric over stored bytes, one trace for each method through all its sizes.
+
+    Bounds, and what stores nothing, are levels.
+    """
     looks = palette.of_arms(section.arms, *SIZES)
     points: dict[str, list[tuple[float, Interval]]] = {}
     levels = []
     for arm in section.arms:
         label = arm.label_without(*SIZES)
         x, y = arm.mean(x_key), arm.interval(y_key)
-        if arm.bound and y:
-            levels.append(Level(arm.label, looks[label], y.mean))
+        if y and (arm.bound or x == 0):
+            levels.append(Level(label, looks[label], y.mean))
         elif x and y:
             points.setdefault(label, []).append((x, y))
     traces = [Trace.through(label, looks[label], found) for label, found in points.items()]

@@ -9,6 +9,7 @@ from fedcl.metrics import (
     average_incremental_accuracy,
     backward_transfer,
     forward_transfer,
+    intransigence,
     learning_accuracy,
 )
 
@@ -66,6 +67,18 @@ def test_learning_accuracy_is_the_mean_of_the_diagonal():
     assert learning_accuracy(R) == pytest.approx((0.8 + 0.7 + 0.6) / 3)
 
 
+def test_intransigence_is_what_the_reference_learns_better():
+    # 0.9 - 0.8 = 0.1, 0.65 - 0.7 = -0.05, 0.7 - 0.6 = 0.1.
+    reference = torch.tensor([0.9, 0.65, 0.7])
+    assert intransigence(R, reference) == pytest.approx(0.15 / 3)
+
+
+def test_a_network_is_as_intransigent_as_it_learns_less_well(random, rng):
+    reference = torch.rand(6, generator=rng, dtype=torch.float64)
+    expected = reference.mean().item() - learning_accuracy(random)
+    assert intransigence(random, reference) == pytest.approx(expected)
+
+
 def test_metrics_agree_with_naive_loops(random, rng):
     T, b = len(random), torch.rand(6, generator=rng, dtype=torch.float64)
     r = random.tolist()
@@ -116,11 +129,16 @@ def test_accuracies_outside_the_unit_interval_are_refused(metric, value):
         metric(torch.tensor([[0.5, 0.5], [0.5, value]]))
 
 
-def test_forward_transfer_refuses_percentages_of_the_untrained_network():
-    with pytest.raises(ValueError, match=r"untrained must be in \[0, 1\], got 10"):
-        forward_transfer(R, B * 100)
+WITH_VECTOR = [(forward_transfer, "untrained"), (intransigence, "reference")]
 
 
-def test_forward_transfer_refuses_another_number_of_untrained_accuracies():
-    with pytest.raises(ValueError, match=r"untrained must have shape \(3,\), .* got \(2,\)"):
-        forward_transfer(R, B[:2])
+@pytest.mark.parametrize(("metric", "name"), WITH_VECTOR)
+def test_percentages_beside_the_matrix_are_refused(metric, name):
+    with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\], got 10"):
+        metric(R, B * 100)
+
+
+@pytest.mark.parametrize(("metric", "name"), WITH_VECTOR)
+def test_another_number_of_accuracies_beside_the_matrix_is_refused(metric, name):
+    with pytest.raises(ValueError, match=rf"{name} must have shape \(3,\), .* got \(2,\)"):
+        metric(R, B[:2])

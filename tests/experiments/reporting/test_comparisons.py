@@ -1,15 +1,8 @@
-"""One shot against rounds, and methods against a random memory, agree with arithmetic."""
+"""What one shot and rounds send for an accuracy agrees with arithmetic."""
 
-import pytest
-
-from experiments.reporting.comparisons import bytes_to_reach, paired_with_random, reach
+from experiments.reporting.comparisons import bytes_to_reach, reach
 from experiments.reporting.summaries import summary
 from experiments.reporting.tables import Table
-from fedcl.statistics import Interval
-
-# The 0.975 quantile of Student's t with two degrees of freedom; for values m - d, m, m + d the
-# standard deviation is d, so the half width is T2 * d / sqrt(3).
-T2 = 4.302652729911275
 
 
 def rows_of(table: Table) -> list[dict[str, object]]:
@@ -82,57 +75,3 @@ def test_bytes_count_rounds_without_an_accuracy(rounds):
     skipping = rounds("fedavg", [None, 0.5, None, 0.9])
     assert reach(skipping, 0.9) == 600.0
     assert reach(skipping, 0.91) is None
-
-
-def test_differences_from_random_are_paired_by_seed_and_budget(three, section):
-    # Budget 20: 0.1, 0.2, 0.3 more than random, mean 0.2, d = 0.1, half width 0.248: not clear.
-    # Budget 50: 0.1 more on each seed, half width 0: clear.
-    small, large = {"buffer": {"images": 20}}, {"buffer": {"images": 50}}
-    few, many = {"buffer_bytes": [1300] * 3}, {"buffer_bytes": [3250] * 3}
-    found = section(
-        *three("replay-random", "continual", small, average_accuracy=[0.3, 0.4, 0.5], **few),
-        *three("replay-dm", "continual", small, average_accuracy=[0.4, 0.6, 0.8], **few),
-        *three("replay-random", "continual", large, average_accuracy=[0.5, 0.25, 0.5], **many),
-        *three("replay-dm", "continual", large, average_accuracy=[0.75, 0.5, 0.75], **many),
-    )
-    rows = {row["arm"]: row for row in rows_of(paired_with_random(found))}
-    row = rows["replay-dm · 20 images"]
-    assert (row["versus"], row["pairs"], row["clear"]) == ("replay-random · 20 images", 3.0, "no")
-    assert row["average_accuracy"].mean == pytest.approx(0.2)
-    assert row["average_accuracy"].half_width == pytest.approx(T2 * 0.1 / 3**0.5)
-    assert rows["replay-dm · 50 images"]["average_accuracy"] == Interval(0.25, 0.0, 3)
-    assert rows["replay-dm · 50 images"]["clear"] == "yes"
-
-
-def test_a_budget_without_a_random_memory_has_no_difference(three, section):
-    small, large = {"buffer": {"images": 20}}, {"buffer": {"images": 50}}
-    few, many = {"buffer_bytes": [1300] * 3}, {"buffer_bytes": [3250] * 3}
-    found = section(
-        *three("replay-random", "continual", small, average_accuracy=[0.5] * 3, **few),
-        *three("replay-dm", "continual", large, average_accuracy=[0.75] * 3, **many),
-    )
-    assert paired_with_random(found) is None
-
-
-def test_only_seeds_of_both_arms_are_paired(three, section):
-    found = section(
-        *three("replay-random", "continual", average_accuracy=[0.25, 0.5, 0.25])[:2],
-        *three("replay-dm", "continual", average_accuracy=[0.5, 0.75, 0.0])[1:],
-    )
-    (row,) = rows_of(paired_with_random(found))
-    assert row["average_accuracy"] == Interval(0.25, None, 1)
-
-
-def test_without_a_random_memory_there_are_no_differences(three, section):
-    assert (
-        paired_with_random(section(*three("naive", "continual", average_accuracy=[0.1] * 3)))
-        is None
-    )
-
-
-def test_a_random_memory_of_another_kind_is_no_control(three, section):
-    found = section(
-        *three("local_replay-random", "federated_continual", average_accuracy=[0.5] * 3),
-        *three("shared_buffer-dm", "federated_continual", average_accuracy=[0.75] * 3),
-    )
-    assert paired_with_random(found) is None

@@ -68,6 +68,41 @@ def test_what_learns_all_at_once_has_no_matrix(run, section):
     assert "joint" not in plate.panels[0].alt
 
 
+def memory(run, name, images, **config):
+    """A run of two experiences with a buffer."""
+    metrics = {"average_accuracy": 0.75, "average_forgetting": 0.5, "buffer_bytes": 65 * images}
+    metrics |= {"accuracy_matrix": [[1.0, 0.0], [0.5, 1.0]]}
+    config |= {"buffer": {"images": images}}
+    return run(name, "continual", config=config, metrics=metrics)
+
+
+def test_bytes_come_first_where_buffers_have_several_sizes(run, section):
+    one, other = memory(run, "replay-dm", 20), memory(run, "replay-dm", 50)
+    bytes_first = ["Accuracy over buffer bytes", "Forgetting over buffer bytes"]
+    learnt = ["Accuracy matrices", "Accuracy on each experience over time"]
+    assert titles(section(one, other)) == bytes_first + learnt
+    assert titles(section(one)) == learnt + bytes_first
+
+
+def test_experiences_have_a_panel_for_each_size_with_the_bounds_in_it(run, section):
+    arms = [memory(run, "replay-dm", 20), memory(run, "replay-dm", 50), memory(run, "naive", 0)]
+    by_title = {plate.title: plate for plate in plates(section(*arms), Palette.of(["dm"]))}
+    assert [panel.alt for panel in by_title["Accuracy on each experience over time"].panels] == [
+        "Accuracy on each experience, buffers of 1.30 kB, for replay-dm, naive.",
+        "Accuracy on each experience, buffers of 3.25 kB, for replay-dm, naive.",
+    ]
+
+
+def test_each_stream_has_its_own_chart_over_bytes(run, section):
+    streams = [{"_target_": f"fedcl.streams.{kind}"} for kind in ("ClassIncremental", "Permuted")]
+    arms = [memory(run, "replay-dm", n, stream=stream) for n in (20, 50) for stream in streams]
+    by_title = {plate.title: plate for plate in plates(section(*arms), Palette.of(["dm"]))}
+    assert [panel.name for panel in by_title["Accuracy over buffer bytes"].panels] == [
+        "continual-digits-buffer-classincremental",
+        "continual-digits-buffer-permuted",
+    ]
+
+
 def test_dollars_in_names_are_not_mathematics(rounds, section):
     found = section(rounds("$x^$", [0.25, 0.5]))
     assert all(panel.svg for plate in plates(found, Palette.of(["$x^$"])) for panel in plate.panels)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.reporting.summaries import not_shown, summary, transfer
+from experiments.reporting.summaries import costs, not_shown, summary, transfer
 from experiments.reporting.tables import Table
 from fedcl.statistics import Interval
 
@@ -114,6 +114,46 @@ def test_federated_summary_tells_the_mean_and_the_worst_of_clients(run, section)
     assert "| fedavg | 1 | 50.0 | **75.0** | 25.0 |" in table.markdown()
     assert "| fedprox | 1 | 50.0 | 50.0 | **37.5** |" in table.markdown()
     assert not_shown(found.arms[0].runs) == []
+
+
+def test_continual_summary_names_both_definitions_of_forgetting(run, section):
+    metrics = {"average_forgetting": 0.25, "backward_transfer": -0.2, "learning_accuracy": 0.9}
+    metrics |= {"accuracy_matrix": [[0.5]]}
+    joint = run("joint", "continual", metrics={"accuracy_matrix": [[0.75]]})
+    table = summary(section(run("naive", "continual", metrics=metrics), joint))
+    minus = "\N{MINUS SIGN}"
+    assert [column.title for column in table.columns[2:]] == [
+        f"Forgetting, max {minus} last",
+        f"Backward transfer, last {minus} first",
+        "Learning accuracy",
+        "Intransigence",
+    ]
+    assert rows_of(table)[1]["intransigence"].mean == pytest.approx(0.25)
+
+
+def test_costs_stand_beside_the_accuracy(run, section):
+    cost = {"buffer_bytes": 1300, "model_copies": 1, "samples": 6000}
+    seconds = {"train_seconds": 8.0, "distill_seconds": 2.0, "evaluate_seconds": 0.5}
+    found = section(
+        run("replay-dm", "continual", metrics={"average_accuracy": 0.75, **cost, **seconds}),
+        run("lwf", "continual", metrics={"average_accuracy": 0.25}),
+    )
+    table = costs(found)
+    ratio = "0.25\N{MULTIPLICATION SIGN}"
+    first = f"| replay-dm | 1 | 75.0 | 1.30 kB | 1 | 6,000 | 8.0 | 2.0 | {ratio} | 0.5 |"
+    assert first in table.markdown()
+    assert rows_of(table)[1]["train_seconds"] is None
+    assert not_shown(found.arms[0].runs) == []
+
+
+def test_distilling_is_no_multiple_of_no_training(run):
+    metrics = {"train_seconds": 0.0, "distill_seconds": 2.0}
+    assert run("gdumb-dm", "continual", metrics=metrics).number("distill_ratio") is None
+
+
+def test_runs_that_recorded_no_cost_have_no_table_of_it(run, section):
+    metrics = {"average_accuracy": 0.75, "buffer_bytes": 1300}
+    assert costs(section(run("replay-dm", "continual", metrics=metrics))) is None
 
 
 def test_metrics_that_no_table_reads_are_named(run):

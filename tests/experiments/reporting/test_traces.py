@@ -109,6 +109,14 @@ def test_bounds_are_levels_and_budgets_are_joined(run, section):
     assert [(level.label, level.value) for level in chart.levels] == [("naive", 0.2)]
 
 
+def test_what_stores_nothing_is_a_level(run, section):
+    metrics = {"average_accuracy": 0.25, "buffer_bytes": 0}
+    found = section(run("lwf", "continual", metrics=metrics))
+    chart = over_stored(found, Palette.of(["lwf"]), "buffer_bytes", "average_accuracy")
+    assert not chart.traces
+    assert [(level.label, level.value) for level in chart.levels] == [("lwf", 0.25)]
+
+
 def test_points_at_equal_positions_are_set_apart_and_others_stay():
     first, second = apart([trace([100.0]), trace([100.0])])
     assert first.x[0] < 100 < second.x[0] < 110

@@ -1,0 +1,102 @@
+"""Which differences between arms of one budget are real: tests on the seeds that they share."""
+
+from collections.abc import Iterator, Sequence
+
+from experiments.reporting.arms import Arm, paired, shared
+from experiments.reporting.sections import Section
+from experiments.reporting.tables import NONE, Cell, Column, Table
+from fedcl.statistics import CONFIDENCE, PairedTest, holm, paired_test, pairs_needed, smallest_p
+
+LEVEL = 1 - CONFIDENCE
+
+_COLUMNS = (
+    Column("arm", "Arm"),
+    Column("versus", "Against"),
+    Column("pairs", "Pairs", "count"),
+    Column("average_accuracy", "Average accuracy", "points"),
+    Column("average_forgetting", "Forgetting", "points"),
+    Column("student", "p, t-test", "probability"),
+    Column("flips", "p, sign flips", "probability"),
+    Column("student_holm", "Holm, t-test", "probability"),
+    Column("flips_holm", "Holm, sign flips", "probability"),
+    Column("real", "Real"),
+)
+
+
+def differences(section: Section) -> Table | None:
+    """Returns each arm against the random memory and the best other arm of its budget.
+
+    None where no two arms of a budget share a seed.
+    """
+    found = list(_found(section))
+    if not found:
+        return None
+    students = _corrected([test.student for _, _, test in found])
+    flips = _corrected([test.flips for _, _, test in found])
+    rows = tuple(
+        (
+            arm.label,
+            other.label,
+            float(test.difference.count),
+            test.difference,
+            paired("average_forgetting", arm, other),
+            test.student,
+            test.flips,
+            *corrected,
+            _verdict(*corrected),
+        )
+        for (arm, other, test), *corrected in zip(found, students, flips, strict=True)
+    )
+    notes = tuple(_notes([test for _, _, test in found]))
+    return Table(
+        f"{section.slug}-paired", "Which differences are real", _COLUMNS, rows, notes=notes
+    )
+
+
+def _found(section: Section) -> Iterator[tuple[Arm, Arm, PairedTest]]:
+    """The pairs of arms, none twice, with the test of their accuracies."""
+    seen = list[set[str]]()
+    for rivals in section.rivals:
+        for arm in rivals:
+            best = next((other for other in rivals if other is not arm), None)
+            for other in (section.random_rival(arm), best):
+                if other is None or {arm.label, other.label} in seen:
+                    continue
+                seen.append({arm.label, other.label})
+                values, others = shared("average_accuracy", arm, other)
+                if values:
+                    yield arm, other, paired_test(values, others)
+
+
+def _corrected(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction among the tests that have a p."""
+    known = iter(holm([p for p in values if p is not None]))
+    return [None if p is None else next(known) for p in values]
+
+
+def _verdict(student: float | None, flips: float | None) -> Cell:
+    if student is None:
+        return NONE
+    if student >= LEVEL:
+        return "no"
+    return "yes" if flips is None or flips < LEVEL else "by t alone"
+
+
+def _notes(tests: Sequence[PairedTest]) -> Iterator[str]:
+    yield (
+        "Arm minus the other on the same seeds, with the paired 95 % t-interval; more accuracy "
+        "and less forgetting are better. The other is the random memory of the same budget or "
+        "the best other arm of it."
+    )
+    yield (
+        "p is the accuracy's: by the paired t-test, and by flipping the signs of the seeds' "
+        "differences, which takes nothing for normal. Holm corrects for all rows, "
+        f"{len(tests)}. Real: both corrected p are below 0.05; by t alone: only the t-test's."
+    )
+    pairs, needed = max(test.difference.count for test in tests), pairs_needed(len(tests))
+    if pairs < needed:
+        yield (
+            "Fewer than six seeds cannot show p < 0.05 by permutation: with n seeds the smallest p "
+            f"is 2 / 2^n, here {smallest_p(pairs):.3g} with {pairs}. Corrected for all rows, sign "
+            f"flips need {needed} seeds."
+        )
