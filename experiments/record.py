@@ -73,13 +73,22 @@ class RunFolder:
         if synthetic is not None:
             synthetic.save(self.path / "synthetic.safetensors", "float32")
         if real is not None:
-            tensors = {"images": real.images.contiguous(), "labels": real.labels.contiguous()}
-            save_file(tensors, self.path / "real.safetensors")
+            _write_stored(real, self.path / "real.safetensors")
+
+    def write_memories(self, memories: Mapping[int, LabelledImages]) -> None:
+        """Writes ``memories/<experience>.safetensors``, what a memory held after each."""
+        for experience, images in memories.items():
+            (self.path / "memories").mkdir(exist_ok=True)
+            _write_stored(images, self.path / "memories" / f"{experience}.safetensors")
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Writes ``record.json``, atomically and last."""
         text = json.dumps({"schema": SCHEMA, **record}, indent=1, allow_nan=False)
         write_text(self.path / "record.json", text)
+
+
+def _write_stored(data: LabelledImages, file: Path) -> None:
+    save_file({"images": data.images.contiguous(), "labels": data.labels.contiguous()}, file)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -156,6 +156,7 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str,
         folder.begin(planned.config)
         outcome = _driven(ready, folder, bar)
         folder.write_images(outcome.synthetic, outcome.real)
+        folder.write_memories(outcome.memories)
         _draw(folder, outcome)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"

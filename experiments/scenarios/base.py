@@ -33,6 +33,7 @@ class Outcome:
         synthetic: The small set that was made, if any.
         real: A few real images of each class to show beside it, uint8.
         evolution: The first image of each class after some steps, uint8 ``(K, C, H, W)``.
+        memories: A few images of each class that the memory held after each experience, uint8.
     """
 
     metrics: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Outcome:
     synthetic: SyntheticSet | None = None
     real: LabelledImages | None = None
     evolution: Mapping[int, Tensor] = field(default_factory=dict)
+    memories: Mapping[int, LabelledImages] = field(default_factory=dict)
 
 
 class Folder(Protocol):

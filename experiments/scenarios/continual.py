@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import torch
 
+from distill.images import LabelledImages
 from distill.networks import Architecture, Network
 from distill.training import Recipe
 from experiments.forecast import Forecast, Prediction
@@ -19,6 +20,7 @@ from fedcl import metrics
 from fedcl.continual.base import ContinualMethod
 from fedcl.continual.learner import Cost, Learner, Setting
 from fedcl.datasets import Dataset, DatasetSource
+from fedcl.memory import Memory
 from fedcl.streams.base import Stream
 
 COSTS = ("train_seconds", "distill_seconds", "evaluate_seconds", "samples")
@@ -76,6 +78,7 @@ class ContinualRun(Run):
         total = 1 if learner.method.learns == "stream" else len(self.setting.experiences)
         state = folder.load_checkpoint()
         history: list[Mapping[str, Any]] = [] if state is None else list(state["history"])
+        shown = dict[int, list[torch.Tensor]]() if state is None else dict(state["shown"])
         untrained = learner.accuracies() if state is None else list(state["untrained"])
         if state is not None:
             learner.restore(state)
@@ -83,7 +86,10 @@ class ContinualRun(Run):
             clock = time.perf_counter()
             cost = learner.learn(index)
             history.append({**self._row(index, cost), "seconds": time.perf_counter() - clock})
-            folder.save_checkpoint({**learner.state(), "history": history, "untrained": untrained})
+            if learner.memory is not None:
+                shown[index] = self._shown(learner.memory)
+            kept = {"history": history, "untrained": untrained, "shown": shown}
+            folder.save_checkpoint({**learner.state(), **kept})
             text = f"average accuracy {history[-1]['accuracy']:.3f}"
             yield Progress(index + 1, total, text)
         return Outcome(
@@ -91,6 +97,10 @@ class ContinualRun(Run):
             history=history,
             synthetic=None if learner.memory is None else learner.memory.as_set(),
             real=shown_beside(self.data.train),
+            memories={
+                index: LabelledImages(images, labels, self.data.train.num_classes)
+                for index, (images, labels) in shown.items()
+            },
         )
 
     def forecast(self) -> Forecast:
@@ -105,6 +115,13 @@ class ContinualRun(Run):
                 memory(f"images {bytes_text(self.setting.data.images.numel() * 4)}"),
             ],
         )
+
+    def _shown(self, memory: Memory) -> list[torch.Tensor]:
+        """The first images of each class and their labels, uint8."""
+        data = memory.data()
+        stored = replace(data, images=self.setting.normalisation.quantise(data.images))
+        first = shown_beside(stored)
+        return [first.images, first.labels]
 
     def _row(self, index: int, cost: Cost) -> dict[str, Any]:
         clock, learner = time.perf_counter(), self.learner

@@ -62,7 +62,9 @@ def numbers(value):
 def measured(folder: Path):
     record = record_of(folder)
     assert record["status"] == "completed"
-    return numbers({"metrics": record["metrics"], "history": record["history"]})
+    memories = {file.name: file.read_bytes().hex() for file in folder.glob("memories/*")}
+    kept = {"metrics": record["metrics"], "history": record["history"], "memories": memories}
+    return numbers(kept)
 
 
 def words_of(case: str, output: Path) -> tuple[str, list[str]]:
@@ -92,6 +94,13 @@ def test_a_killed_run_resumes_to_the_same_numbers(case, tmp_path, monkeypatch):
     assert not folder.completed()
     assert folder.load_checkpoint() is not None
     assert measured(run(kind, words, command="test")) == measured(unbroken)
+
+
+def test_a_continual_run_leaves_its_memory_after_each_experience(tmp_path):
+    folder = run(*words_of("continual", tmp_path), command="test")
+    files = [folder / "memories" / f"{experience}.safetensors" for experience in range(3)]
+    # Two images of each class, which come by four, three and three.
+    assert [len(Stack.read(file).labels) for file in files] == [8, 14, 20]
 
 
 def test_a_completed_run_is_not_repeated(tmp_path):
