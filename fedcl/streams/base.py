@@ -81,7 +81,7 @@ class Experience:
             if missing:
                 raise ValueError(
                     f"an experience must have {part} images of each of its classes, "
-                    f"got none of class {missing[0]}"
+                    f"got none of class {missing[0]}; take more images or fewer experiences"
                 )
 
 

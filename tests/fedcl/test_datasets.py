@@ -481,14 +481,14 @@ def test_classes_of_data_sets_in_sequence_follow_each_other(tmp_path):
 
 def test_smaller_images_are_enlarged_bilinearly_in_three_equal_channels(tmp_path):
     # Twice as large, the middle of the first row is 3/4 of the nearer pixel and 1/4 of the other:
-    # of 0 and 100 at columns 3 and 4: 25 at column 7, 75 at 8; rows alike, where all are equal.
+    # of 0 and 103 at columns 3 and 4: 25.75 at column 7, 77.25 at 8; all rows are equal.
     small = np.zeros((9, 8, 8), dtype=np.uint8)
-    small[:, :, 4:] = 100
+    small[:, :, 4:] = 103
     large = np.zeros((9, 16, 16, 3), dtype=np.uint8)
     grey = npz(tmp_path / "grey", x_train=small[:6], x_test=small[6:])
     colour = npz(tmp_path / "colour", x_train=large[:6], x_test=large[6:])
     data = InSequence("both", {"grey": grey, "colour": colour}, False).load(0)
-    row = [0] * 7 + [25, 75] + [100] * 7
+    row = [0] * 7 + [26, 77] + [103] * 7
     assert data.train.images[0].tolist() == [[row] * 16] * 3
     assert data.test.images.dtype == torch.uint8
 
