@@ -12,6 +12,7 @@ from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
 from distill.initialise import first_code
 from distill.parameterisations.base import Parameterisation
+from distill.parameterisations.generated import Generated
 from distill.parameterisations.linear_bases import LinearBases
 from distill.parameterisations.pixels import Pixels
 from distill.parameterisations.upsample import Upsample
@@ -100,6 +101,17 @@ def test_learned_labels_and_step_sizes_stay_behind():
     held = memory(8).learn(experience([0, 3]), Begun(TILES), 0)
     assert held.data().targets is None
     assert held.sets[0].rates == ()
+
+
+def test_a_generator_that_decodes_a_set_is_counted():
+    generator = Generated(0, latent=4, maps=1, channels=1, steps=1, batch=4, learning_rate=0.01)
+    method = Begun(Parameterisation(Pixels(clip=False), [generator]))
+    held = memory(400).learn(experience([0, 3]), method, 0)
+    given = held.sets[0].given_bytes
+    assert held.bytes == given + held.sets[0].storage_bytes("uint8") <= 200 * 65
+    assert given > 8 * 65
+    with pytest.raises(ValueError, match=rf"\d bytes, {given} of them a generator's, got 260$"):
+        memory(8).learn(experience([0, 3]), method, 0)
 
 
 def test_sets_come_back_from_a_state():
