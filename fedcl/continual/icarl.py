@@ -16,10 +16,11 @@ References:
     | Lampert, CVPR 2017)
     | https://arxiv.org/abs/1611.07725
 
-Differences from the paper: the memory comes in a constant ratio beside every batch, not as part of
-one shuffled set. Herding compares pixels, not features. :math:`q` is taken of an image as the step
-sees it, augmented, by a copy of the network, which is counted; the paper stores it once an
-experience. Where tasks are told, an image is no negative of another task's new class.
+Differences from the paper: its sum over images is a mean here. The memory comes in a constant ratio
+beside every batch, not as part of one shuffled set. Herding compares pixels, not features. The
+outputs :math:`q` are those of an image as the step sees it, augmented, from a copy of the network,
+which is counted; the paper takes them once an experience. A class that comes back is learnt as a
+new one. Where tasks are told, an image is no negative of another task's new class.
 """
 
 from dataclasses import dataclass
