@@ -30,8 +30,8 @@ RECIPE = Recipe(
     augmentation=Augmentation([], False),
 )
 METHODS = {
-    "ewc": EWC(10_000.0, None),
-    "online": EWC(10_000.0, 0.9),
+    "ewc": EWC(300.0, None, 100),
+    "online": EWC(300.0, 0.9, 100),
     "si": SynapticIntelligence(10.0, 0.1),
     "lwf": LwF(3.0, 2.0),
     "agem": AGEM(Random(), Budget(32, None, "fixed", "float32"), 32),
@@ -89,7 +89,9 @@ def test_the_first_task_is_kept_that_naive_training_loses(name, naive):
     assert second > 0.95
 
 
-@pytest.mark.parametrize("method", [EWC(0.0, None), SynapticIntelligence(0.0, 0.1), LwF(0.0, 2.0)])
+@pytest.mark.parametrize(
+    "method", [EWC(0.0, None, 10), SynapticIntelligence(0.0, 0.1), LwF(0.0, 2.0)]
+)
 @pytest.mark.parametrize("told", [False, True])
 def test_without_strength_it_is_naive_training(method, told):
     short = replace(RECIPE, epochs=2)
