@@ -17,6 +17,7 @@ WITH = {
     "federated/one_shot": ["method=random"],
     "continual/replay": ["method=random", "buffer.images=20"],
     "continual/gdumb": ["method=random", "buffer.images=20"],
+    "continual/dm_protocol": ["method=random", "buffer.images=20"],
     "continual/agem": ["method=random", "buffer.images=20"],
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],

@@ -54,9 +54,9 @@ def riddles(count: int, seed: int) -> LabelledImages:
     return LabelledImages(NORMALISATION(pixels.to(torch.uint8)), labels, 4)
 
 
-def setting(recipe: Recipe = RECIPE, *, told: bool = True) -> Setting:
+def setting(recipe: Recipe = RECIPE, *, told: bool = True, groups=((0, 1), (2, 3))) -> Setting:
     return Setting(
-        experiences=by_classes(riddles(160, 1), riddles(200, 2), [[0, 1], [2, 3]]),
+        experiences=by_classes(riddles(160, 1), riddles(200, 2), groups),
         tells_tasks=told,
         normalisation=NORMALISATION,
         architecture=MLP(8, 1),
@@ -110,6 +110,14 @@ def test_it_goes_on_from_what_was_written_down(name):
     assert_equal_networks(first.network, second.network)
     assert first.left.keys() == second.left.keys()
     assert all(torch.equal(first.left[key], second.left[key]) for key in first.left)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_classes_may_come_back(name):
+    words = {"recipe": replace(RECIPE, epochs=5), "told": False, "groups": [[0, 1], [0, 1]]}
+    learner = learnt(METHODS[name], **words)
+    assert learner.accuracies()[0] > 0.9
+    assert all(weights.isfinite().all() for weights in learner.network.parameters())
 
 
 @pytest.mark.parametrize("name", METHODS)
