@@ -1,11 +1,10 @@
 r"""Elastic weight consolidation: weights that earlier tasks need are held by springs.
 
 After experience :math:`t`, with weights :math:`\theta_t`, the Fisher information of weight
-:math:`k` over its :math:`N` images :math:`x_i` is
+:math:`k` over :math:`N` of its images :math:`x_i` is
 
-.. math:: F_{t,k} = \frac{1}{N} \sum_{i=1}^{N} \Big(
-    \frac{\partial}{\partial \theta_k} \log p(y_i \mid x_i; \theta_t) \Big)^2,
-    \qquad y_i \sim p(\cdot \mid x_i; \theta_t),
+.. math:: F_{t,k} = \frac{1}{N} \sum_{i=1}^{N} \sum_c p(c \mid x_i; \theta_t) \Big(
+    \frac{\partial}{\partial \theta_k} \log p(c \mid x_i; \theta_t) \Big)^2,
 
 and the loss of the next one is the cross-entropy plus :math:`\frac{\lambda}{2} \sum_t \sum_k
 F_{t,k} (\theta_k - \theta_{t,k})^2`. A sum of parabolas is a parabola, of the summed Fisher
@@ -21,10 +20,13 @@ References:
     | https://arxiv.org/abs/1805.06370
 
 Differences from the papers: no spring is stiffer than a step allows, see
-:mod:`fedcl.continual.anchor`. The labels :math:`y_i` are drawn from the network's answers, which
-is the Fisher information of the derivation; many codes take the true ones (the empirical Fisher).
-Each image's gradient is squared by itself; Avalanche 0.6 squares the mean gradient of a batch,
-which is smaller by up to the size of the batch and depends on it.
+:mod:`fedcl.continual.anchor`. The sum over the classes :math:`c` takes one backward pass, by random
+signs :math:`\epsilon_c`: with :math:`p` the chances of an image and :math:`e_c` unit vectors, the
+gradient of :math:`\langle z, v \rangle` by its logits' :math:`z` direction :math:`v = \sum_c
+\epsilon_c \sqrt{p_c} (e_c - p)` has the wanted square on average. Drawn labels have it too, but a
+network that is sure of itself draws the ones that matter rarely; the true labels, which many codes
+take, give the empirical Fisher information, another matrix. Each image's gradient is squared by
+itself; Avalanche 0.6 squares the mean gradient of a batch, which depends on the batch's size.
 """
 
 from dataclasses import dataclass
@@ -33,9 +35,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F  # noqa: N812
 
-from distill.checks import at_least, fraction
+from distill.checks import at_least, fraction, whole
 from distill.images import LabelledImages
 from distill.networks import Network
 from distill.pullback import Weights, weights_of
@@ -62,15 +63,19 @@ class EWC(ContinualMethod):
     Attributes:
         strength: :math:`\lambda`, >= 0.
         decay: :math:`\gamma` of online EWC, in [0, 1]; None: a parabola for each experience.
+        images: :math:`N`, >= 1: how many of an experience's images the Fisher information is
+            over, drawn without replacement; all, where it has fewer.
     """
 
     strength: float
     decay: float | None
+    images: int
 
     def __post_init__(self) -> None:
         at_least("continual.strength", self.strength, 0)
         if self.decay is not None:
             fraction("continual.decay", self.decay)
+        whole("continual.images", self.images, 1)
 
     @property
     def learns(self) -> Source:
@@ -91,7 +96,8 @@ class EWC(ContinualMethod):
                 anchor.pull_(network, self.strength, moment.recipe.learning_rate)
 
         def leave(network: Network, images: LabelledImages, _: LabelledImages) -> State:
-            importance = fisher(network, images, moment.answers, moment.rng)
+            drawn = images.rows(torch.randperm(len(images), generator=moment.rng)[: self.images])
+            importance = fisher(network, drawn, moment.answers, moment.rng)
             return self._merged(anchor, Anchor(weights_of(network), importance)).state()
 
         return Lesson(plain, adjust=adjust, leave=leave)
@@ -116,31 +122,38 @@ class EWC(ContinualMethod):
 def fisher(
     network: nn.Module, data: LabelledImages, answers: Tensor | None, rng: torch.Generator
 ) -> dict[str, Tensor]:
-    """Returns the diagonal of the Fisher information, by the names of the weights.
+    """Returns an unbiased estimate of the Fisher information's diagonal, by names of weights.
 
     Args:
         network: Maps images to logits; images must not meet in it, and it is left in evaluation.
         data: Normalised images, at least one.
         answers: For each class, the classes that its images may be told to be, bool
             ``(num_classes, num_classes)``; None: all.
-        rng: Draws a label for each image from the network's answers.
+        rng: Draws the signs.
     """
     weights, network = weights_of(network), network.eval()
-    everything = torch.ones(data.num_classes, data.num_classes, dtype=torch.bool)
-    allowed = (everything if answers is None else answers).to(data.labels.device)[data.labels]
 
-    def surprise(weights: Weights, image: Tensor, label: Tensor, allowed: Tensor) -> Tensor:
+    def along(weights: Weights, image: Tensor, direction: Tensor) -> Tensor:
         logits: Tensor = functional_call(network, dict(weights), (image.unsqueeze(0),))
-        return F.cross_entropy(logits.masked_fill(~allowed, -torch.inf), label.unsqueeze(0))
+        return logits[0] @ direction
 
-    each = vmap(grad(surprise), in_dims=(None, 0, 0, 0))
+    each = vmap(grad(along), in_dims=(None, 0, 0))
     total = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
     chunk = max(1, ALIVE // sum(tensor.numel() for tensor in weights.values()))
     for rows in torch.split(torch.arange(len(data)), chunk):
-        images, permitted = data.images[rows], allowed[rows]
+        images = data.images[rows]
         with torch.no_grad():
-            chances = network(images).masked_fill(~permitted, -torch.inf).softmax(1).cpu()
-        labels = torch.multinomial(chances, 1, generator=rng).squeeze(1).to(images.device)
-        for name, gradients in each(weights, images, labels, permitted).items():
+            logits = network(images)
+        if answers is not None:
+            logits = logits.masked_fill(~answers[data.labels[rows]], -torch.inf)
+        directions = signed(logits.softmax(1), rng)
+        for name, gradients in each(weights, images, directions).items():
             total[name] += gradients.square().sum(0)
     return {name: tensor / len(data) for name, tensor in total.items()}
+
+
+def signed(chances: Tensor, rng: torch.Generator) -> Tensor:
+    """Returns the directions :math:`v` of chances ``(N, num_classes)``, of their shape."""
+    signs = 2 * torch.randint(0, 2, chances.shape, generator=rng).to(chances) - 1
+    roots = signs * chances.sqrt()
+    return roots - roots.sum(1, keepdim=True) * chances

@@ -31,8 +31,8 @@ RECIPE = Recipe(
     augmentation=Augmentation([], False),
 )
 METHODS = {
-    "ewc": EWC(10_000.0, None),
-    "online": EWC(10_000.0, 0.9),
+    "ewc": EWC(300.0, None, 100),
+    "online": EWC(300.0, 0.9, 100),
     "si": SynapticIntelligence(10.0, 0.1),
     "lwf": LwF(3.0, 2.0),
     "agem": AGEM(Random(), Budget(32, None, "fixed", Float32()), 32),
@@ -55,9 +55,9 @@ def riddles(count: int, seed: int) -> LabelledImages:
     return LabelledImages(NORMALISATION(pixels.to(torch.uint8)), labels, 4)
 
 
-def setting(recipe: Recipe = RECIPE, *, told: bool = True) -> Setting:
+def setting(recipe: Recipe = RECIPE, *, told: bool = True, groups=((0, 1), (2, 3))) -> Setting:
     return Setting(
-        experiences=by_classes(riddles(160, 1), riddles(200, 2), [[0, 1], [2, 3]]),
+        experiences=by_classes(riddles(160, 1), riddles(200, 2), groups),
         tells_tasks=told,
         normalisation=NORMALISATION,
         architecture=MLP(8, 1),
@@ -90,7 +90,9 @@ def test_the_first_task_is_kept_that_naive_training_loses(name, naive):
     assert second > 0.95
 
 
-@pytest.mark.parametrize("method", [EWC(0.0, None), SynapticIntelligence(0.0, 0.1), LwF(0.0, 2.0)])
+@pytest.mark.parametrize(
+    "method", [EWC(0.0, None, 10), SynapticIntelligence(0.0, 0.1), LwF(0.0, 2.0)]
+)
 @pytest.mark.parametrize("told", [False, True])
 def test_without_strength_it_is_naive_training(method, told):
     short = replace(RECIPE, epochs=2)
@@ -109,6 +111,14 @@ def test_it_goes_on_from_what_was_written_down(name):
     assert_equal_networks(first.network, second.network)
     assert first.left.keys() == second.left.keys()
     assert all(torch.equal(first.left[key], second.left[key]) for key in first.left)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_classes_may_come_back(name):
+    words = {"recipe": replace(RECIPE, epochs=5), "told": False, "groups": [[0, 1], [0, 1]]}
+    learner = learnt(METHODS[name], **words)
+    assert learner.accuracies()[0] > 0.9
+    assert all(weights.isfinite().all() for weights in learner.network.parameters())
 
 
 @pytest.mark.parametrize("name", METHODS)
