@@ -1,0 +1,69 @@
+"""Every strategy runs with a distilled, a decoded and a real memory, or says why it can't."""
+
+import json
+
+import pytest
+
+from experiments.build import plan
+from experiments.errors import CommandError
+from experiments.listing import config_folder, known
+from experiments.run import run
+
+SMALL = ["network=mlp", "dataset.train_images=60", "stream.experiences=2", "threads=1"]
+MEMORIES = {
+    "real": ["method=random", "buffer.images=20"],
+    "distilled": ["method=dm", "method.iterations=2", "buffer.images=20"],
+    "decoded": ["method=dm", "parameterisation=tiles", "method.iterations=1", "buffer.images=40"],
+}
+
+
+def has_memory(strategy: str) -> bool:
+    return "${buffer}" in (config_folder() / "continual" / f"{strategy}.yaml").read_text()
+
+
+def metrics(words: list[str], folder) -> dict:
+    path = run("continual", [*words, *SMALL, "training.epochs=1", f"output={folder}"], "test")
+    return json.loads((path / "record.json").read_text())["metrics"]
+
+
+FREE = [s for s in known("continual") if has_memory(s) and s != "distilled_replay"]
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("strategy", FREE)
+def test_every_strategy_takes_every_memory(strategy, memory, tmp_path):
+    found = metrics([f"continual={strategy}", *MEMORIES[memory]], tmp_path)
+    images = int(MEMORIES[memory][-1].partition("=")[2])
+    assert 0 < found["buffer_bytes"] <= images * 65
+    assert (found["buffer_images"] > images) is (memory == "decoded")
+    assert found["average_accuracy"] > 0
+
+
+def test_distilled_replay_brings_its_own_method(tmp_path):
+    few = ["method.iterations=1", "objective.inner_steps=2"]
+    found = metrics(["continual=distilled_replay", *few], tmp_path)
+    assert found["buffer_images"] == 10
+
+
+@pytest.mark.parametrize("strategy", [s for s in known("continual") if not has_memory(s)])
+def test_a_strategy_without_a_memory_keeps_no_image(strategy, tmp_path):
+    found = metrics([f"continual={strategy}"], tmp_path)
+    assert found["buffer_images"] == found["buffer_bytes"] == 0
+    assert found["average_accuracy"] > 0
+
+
+IMPOSSIBLE = {
+    "continual=ewc method=dm": "method",
+    "continual=der method=random buffer.images=20 buffer.staged=5": "null where logits are kept",
+    "continual=replay method=idc buffer.images=20 buffer.allocation=adaptive": "allocation=fixed",
+    "continual=er_ace method=idc buffer.images=20 storage=jpeg": "storage=uint8 or float32",
+    "continual=icarl method=random buffer.images=9": "an image of each of 10 classes, got 9",
+    "continual=replay method=random buffer.images=20 buffer.staged=5": "training.epochs must be 1",
+    "continual=replay method=random": "exactly one of buffer.images and buffer.bytes",
+}
+
+
+@pytest.mark.parametrize("words", IMPOSSIBLE)
+def test_what_cannot_be_combined_says_why_before_training(words, tmp_path):
+    with pytest.raises((CommandError, ValueError), match=IMPOSSIBLE[words]):
+        plan("continual", [*words.split(), *SMALL]).scenario.prepare("cpu")
