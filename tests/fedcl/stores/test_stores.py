@@ -152,6 +152,13 @@ def test_compressed_data_that_ends_in_the_fill_byte_comes_back():
     assert (back - images).square().mean() < images.var() / 10
 
 
+def test_a_jpeg_row_with_room_to_spare_is_of_full_quality_and_filled_up():
+    images = COLOURS(smooth(2))
+    rows = Jpeg(2000).encode(images, frame(Jpeg(2000), images))
+    assert rows[:, 0].tolist() == [100, 100]
+    assert rows[:, -1].tolist() == [255, 255]  # what T.81 allows before a marker
+
+
 def test_jpeg_takes_a_quarter_of_the_pixels_where_nothing_is_given():
     assert Jpeg(None).sizes((1, 28, 28)) == (196, 0)
 
