@@ -107,10 +107,12 @@ class ContinualRun(Run):
         """Times an epoch of some experiences, and a few steps of what fills the memory."""
         work, kept = self.learner.work()
         stored, images = (0, 0) if kept is None else (kept.bytes, len(kept))
+        replayed = self.learner.method.replayed
+        how = "exact" if replayed is None or replayed.method.makes_pixels else "at most"
         return Forecast(
             torch.stack([experience.train.counts for experience in self.setting.experiences]),
             [
-                Prediction("buffer", stored, "bytes", f"exact; {images} images at the end"),
+                Prediction("buffer", stored, "bytes", f"{how}; {images} images at the end"),
                 *time_of([(piece, 1) for piece in work], {}),
                 memory(f"images {bytes_text(self.setting.data.images.numel() * 4)}"),
             ],

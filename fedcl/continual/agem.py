@@ -27,13 +27,13 @@ from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from distill.precision import products
-from fedcl.continual.base import Batch, ContinualMethod, Lesson, Moment, Replayed, Source
+from fedcl.continual.base import Batch, Lesson, Moment, Rehearsal
 from fedcl.memory import Budget
 
 
 @final
 @dataclass(frozen=True)
-class AGEM(ContinualMethod):
+class AGEM(Rehearsal):
     """Averaged gradient episodic memory.
 
     Attributes:
@@ -50,16 +50,6 @@ class AGEM(ContinualMethod):
     def __post_init__(self) -> None:
         self.buffer.check_method(self.method)
         whole("continual.sample", self.sample, 1)
-
-    @property
-    def learns(self) -> Source:
-        """The experience; the memory only bends its gradients."""
-        return "experience"
-
-    @property
-    def replayed(self) -> Replayed | None:
-        """The memory."""
-        return Replayed(self.method, self.buffer)
 
     def lesson(self, moment: Moment) -> Lesson:
         """Training on the stream's part of every batch, along projected gradients."""

@@ -24,13 +24,13 @@ from torch import nn
 from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
-from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
+from fedcl.continual.base import Lesson, Moment, Rehearsal, plain
 from fedcl.memory import Budget
 
 
 @final
 @dataclass(frozen=True)
-class Replay(ContinualMethod):
+class Replay(Rehearsal):
     """Replay from a memory that any method fills.
 
     Attributes:
@@ -43,16 +43,6 @@ class Replay(ContinualMethod):
 
     def __post_init__(self) -> None:
         self.buffer.check_method(self.method)
-
-    @property
-    def learns(self) -> Source:
-        """The experience, with the memory beside it."""
-        return "experience"
-
-    @property
-    def replayed(self) -> Replayed | None:
-        """The memory, in a constant ratio of one to one."""
-        return Replayed(self.method, self.buffer)
 
     def lesson(self, moment: Moment) -> Lesson:  # noqa: ARG002
         """Plain training."""

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
-from fedcl.continual.base import ContinualMethod, Lesson, Moment, Replayed, Source, plain
+from fedcl.continual.base import Lesson, Moment, Rehearsal, plain
 from fedcl.memory import Budget
 
 
 @final
 @dataclass(frozen=True)
-class StockReplay(ContinualMethod):
+class StockReplay(Rehearsal):
     """Replay from a memory that any method fills, in batches of which some are short.
 
     Attributes:
@@ -42,16 +42,6 @@ class StockReplay(ContinualMethod):
     def __post_init__(self) -> None:
         self.buffer.check_method(self.method)
         self.buffer.check_unstaged("where rounds go through the memory")
-
-    @property
-    def learns(self) -> Source:
-        """The experience, with the memory beside it."""
-        return "experience"
-
-    @property
-    def replayed(self) -> Replayed | None:
-        """The memory."""
-        return Replayed(self.method, self.buffer)
 
     def lesson(self, moment: Moment) -> Lesson:
         """Plain training on batches that rounds of the memory extend."""
