@@ -69,7 +69,7 @@ class Comparison:
     seeds: int
     jobs: int
     report: Path
-    published: Sequence[Published]
+    published: Sequence[Published] = ()
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Self:
