@@ -21,6 +21,7 @@ WITH_MEMORY = [
 WITH = {
     "federated/one_shot": ["method=random"],
     **{f"continual/{name}": ["method=random", "buffer.images=20"] for name in WITH_MEMORY},
+    "continual/distilled_replay": [],  # a preset of method and buffer
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],
 }
@@ -106,7 +107,7 @@ WRONG = {
     "federated federated=fedavg method=dm": "method must be left out with federated=fedavg",
     "continual continual=replay method=random buffer.images=3": "got 3 images (buffer.images=3)",
     "continual continual=replay method=random buffer.images=9 buffer.bytes=9": "exactly one of",
-    "compare nope": "unknown comparison 'nope'; known: demo",
+    "compare nope": "unknown comparison 'nope'; known: continual_cifar",
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
     (
