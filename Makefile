@@ -38,6 +38,7 @@ bench: $(STAMP)
 	.venv/bin/python -m benchmarks.unrolling
 	.venv/bin/python -m benchmarks.together
 	.venv/bin/python -m benchmarks.grid
+	.venv/bin/python -m benchmarks.replay_step
 
 # The stamp goes first and comes back last, so a failed install leaves none. torch is installed by
 # itself, from its pins, so that pip resolves it before anything that merely asks for "torch".

@@ -15,6 +15,7 @@ from benchmarks import (
     evaluation,
     grid,
     mtt_step,
+    replay_step,
     together,
     unrolling,
 )
@@ -157,3 +158,13 @@ def test_a_thousand_clients_take_little_memory_and_minutes(capsys):
     assert float(re.search(r"([\d.]+) ms a message", said).group(1)) < 20  # 2 on quiet cores
     assert int(re.search(r"peak (\d+) MB", said).group(1)) < 3000
     assert int(re.search(r"(\d+) s of a processor", said).group(1)) < 600
+
+
+def test_a_step_with_a_memory_passes_as_many_images_as_one_without(capsys):
+    words = ["dataset=digits", "network=mlp", "continual=replay", "method=random"]
+    learner = replay_step.prepared([*words, "buffer.images=20", "training.epochs=1"])
+    counts = [replay_step.experience(learner, memory)() for memory in (False, True)]
+    came = len(learner.setting.experiences[1].train)
+    assert counts == [came, came // 2 * 2]
+    assert replay_step.main(["--dataset", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
