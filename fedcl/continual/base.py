@@ -170,6 +170,20 @@ class ContinualMethod(ABC):
         """
 
 
+class Memoryless(ContinualMethod):
+    """A method that learns an experience alone, and keeps no image of it."""
+
+    @property
+    def learns(self) -> Source:
+        """The experience alone."""
+        return "experience"
+
+    @property
+    def replayed(self) -> Replayed | None:
+        """No images."""
+        return None
+
+
 class Rehearsal(ContinualMethod):
     """A method that learns an experience with images of a memory beside it.
 

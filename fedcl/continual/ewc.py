@@ -41,23 +41,14 @@ from distill.images import LabelledImages
 from distill.networks import Network
 from distill.pullback import Weights, weights_of
 from fedcl.continual.anchor import Anchor
-from fedcl.continual.base import (
-    Batch,
-    ContinualMethod,
-    Lesson,
-    Moment,
-    Replayed,
-    Source,
-    State,
-    plain,
-)
+from fedcl.continual.base import Batch, Lesson, Memoryless, Moment, State, plain
 
 ALIVE = 2**24  # numbers in the gradients of the images that are taken at once: 64 MiB
 
 
 @final
 @dataclass(frozen=True)
-class EWC(ContinualMethod):
+class EWC(Memoryless):
     r"""Elastic weight consolidation.
 
     Attributes:
@@ -76,16 +67,6 @@ class EWC(ContinualMethod):
         if self.decay is not None:
             fraction("continual.decay", self.decay)
         whole("continual.images", self.images, 1)
-
-    @property
-    def learns(self) -> Source:
-        """The experience alone."""
-        return "experience"
-
-    @property
-    def replayed(self) -> Replayed | None:
-        """No images."""
-        return None
 
     def lesson(self, moment: Moment) -> Lesson:
         """Plain training on springs."""

@@ -30,21 +30,12 @@ from torch.nn import functional as F  # noqa: N812
 from distill.checks import at_least, positive
 from distill.images import LabelledImages
 from distill.networks import Network
-from fedcl.continual.base import (
-    Batch,
-    ContinualMethod,
-    Lesson,
-    Moment,
-    Replayed,
-    Source,
-    State,
-    plain,
-)
+from fedcl.continual.base import Batch, Lesson, Memoryless, Moment, State, plain
 
 
 @final
 @dataclass(frozen=True)
-class LwF(ContinualMethod):
+class LwF(Memoryless):
     r"""Learning without forgetting.
 
     Attributes:
@@ -58,16 +49,6 @@ class LwF(ContinualMethod):
     def __post_init__(self) -> None:
         at_least("continual.strength", self.strength, 0)
         positive("continual.temperature", self.temperature)
-
-    @property
-    def learns(self) -> Source:
-        """The experience alone."""
-        return "experience"
-
-    @property
-    def replayed(self) -> Replayed | None:
-        """No images."""
-        return None
 
     def lesson(self, moment: Moment) -> Lesson:
         """Plain training beside a teacher, the network as it is now."""

@@ -31,21 +31,12 @@ from distill.images import LabelledImages
 from distill.networks import Network
 from distill.pullback import weights_of
 from fedcl.continual.anchor import Anchor
-from fedcl.continual.base import (
-    Batch,
-    ContinualMethod,
-    Lesson,
-    Moment,
-    Replayed,
-    Source,
-    State,
-    plain,
-)
+from fedcl.continual.base import Batch, Lesson, Memoryless, Moment, State, plain
 
 
 @final
 @dataclass(frozen=True)
-class SynapticIntelligence(ContinualMethod):
+class SynapticIntelligence(Memoryless):
     r"""Synaptic intelligence. While an experience is learnt, four more copies exist.
 
     Attributes:
@@ -59,16 +50,6 @@ class SynapticIntelligence(ContinualMethod):
     def __post_init__(self) -> None:
         at_least("continual.strength", self.strength, 0)
         positive("continual.damping", self.damping)
-
-    @property
-    def learns(self) -> Source:
-        """The experience alone."""
-        return "experience"
-
-    @property
-    def replayed(self) -> Replayed | None:
-        """No images."""
-        return None
 
     def lesson(self, moment: Moment) -> Lesson:
         """Plain training, its path added up, and held by what is left of earlier paths."""
