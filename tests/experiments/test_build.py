@@ -24,6 +24,7 @@ WITH = {
     "continual/distilled_replay": [],  # a preset of method and buffer
     "continual/addressable_memories": ["buffer.images=20"],  # presets of a method
     "continual/composition": ["buffer.images=20"],
+    "continual/olcgm": [],
     "continual/ssd": ["buffer.images=20"],
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],

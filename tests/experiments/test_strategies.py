@@ -33,6 +33,7 @@ SYSTEMS = {  # presets of a method too: what makes them short, and the images th
         800,  # 16 for each of 50
     ),
     "composition": (["method.iterations=1", "buffer.images=50"], 200),  # 4 for each of 50
+    "olcgm": (["method.iterations=1", "buffer.images=20"], 20),
     "ssd": (["method.iterations=1", "buffer.images=20"], 20),
 }
 FREE = [s for s in known("continual") if has_memory(s) and s not in SYSTEMS]
