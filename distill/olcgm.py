@@ -59,7 +59,6 @@ class Merging(Condenser):
 
     def __post_init__(self) -> None:
         whole("method.iterations", self.iterations, 1)
-        self.objective.check(HardLabels(), None)
 
     @property
     def makes_pixels(self) -> bool:
@@ -100,6 +99,7 @@ class _Groups(Source):
 
     @classmethod
     def of(cls, task: Task) -> "_Groups":
+        """Returns the groups of a task, as many of a class as images are wanted of it."""
         images, sizes = list[Tensor](), list[int]()
         for label in task.classes:
             own, groups = task.real.of_class(label), int(task.counts[label])
