@@ -21,7 +21,8 @@ WITH_MEMORY = [
 WITH = {
     "federated/one_shot": ["method=random"],
     **{f"continual/{name}": ["method=random", "buffer.images=20"] for name in WITH_MEMORY},
-    "continual/distilled_replay": [],  # a preset of method and buffer
+    **{f"continual/{name}": [] for name in ("composition", "distilled_replay", "olcgm")},
+    **{f"continual/{name}": ["buffer.images=20"] for name in ("addressable_memories", "ssd")},
     "federated_continual/local_replay": ["method=random", "buffer.images=20"],
     "federated_continual/shared_buffer": ["method=random", "buffer.images=20"],
 }

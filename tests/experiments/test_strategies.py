@@ -26,7 +26,17 @@ def metrics(words: list[str], folder) -> dict:
     return json.loads((path / "record.json").read_text())["metrics"]
 
 
-FREE = [s for s in known("continual") if has_memory(s) and s != "distilled_replay"]
+SYSTEMS = {  # presets of a method too: what makes them short, and the images that they keep
+    "distilled_replay": (["method.iterations=1", "objective.inner_steps=2"], 10),
+    "addressable_memories": (
+        ["method.iterations=1", "objective.inner_steps=2", "buffer.images=50"],
+        800,  # 16 for each of 50
+    ),
+    "composition": (["method.iterations=1", "buffer.images=50"], 200),  # 4 for each of 50
+    "olcgm": (["method.iterations=1", "buffer.images=20"], 20),
+    "ssd": (["method.iterations=1", "buffer.images=20"], 20),
+}
+FREE = [s for s in known("continual") if has_memory(s) and s not in SYSTEMS]
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
@@ -39,10 +49,10 @@ def test_every_strategy_takes_every_memory(strategy, memory, tmp_path):
     assert found["average_accuracy"] > 0
 
 
-def test_distilled_replay_brings_its_own_method(tmp_path):
-    few = ["method.iterations=1", "objective.inner_steps=2"]
-    found = metrics(["continual=distilled_replay", *few], tmp_path)
-    assert found["buffer_images"] == 10
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_published_system_brings_its_own_method(system, tmp_path):
+    words, images = SYSTEMS[system]
+    assert metrics([f"continual={system}", *words], tmp_path)["buffer_images"] == images
 
 
 @pytest.mark.parametrize("strategy", [s for s in known("continual") if not has_memory(s)])
