@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -104,6 +104,29 @@ class Condenser(ABC):
             task: The real images and the counts wanted.
             state: What an earlier iteration's step left, to go on from there.
         """
+
+
+@final
+@dataclass(frozen=True)
+class Given(Condenser):
+    """A method whose tasks are all given the same networks.
+
+    Attributes:
+        method: Makes the sets.
+        given: Weights of the networks, oldest first.
+    """
+
+    method: Condenser
+    given: Sequence[Mapping[str, Tensor]]
+
+    @property
+    def makes_pixels(self) -> bool:
+        """As the method."""
+        return self.method.makes_pixels
+
+    def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
+        """Yields the method's steps."""
+        yield from self.method.steps(replace(task, given=self.given), state)
 
 
 def pixels_alone(condenser: Condenser) -> None:

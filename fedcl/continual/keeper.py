@@ -1,11 +1,14 @@
 """Who fills a memory: at the end of an experience, ahead of it, or as its images stream past."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import final
 
+from torch import Tensor
+
+from distill.condenser import Given
 from distill.images import LabelledImages
 from distill.rng import subseed
 from fedcl.continual.base import Replayed
@@ -33,9 +36,17 @@ class Keeper:
         """Whether images wait for the memory to learn them, as they stream past."""
         return self.replayed.budget.staged is not None
 
-    def learn(self, index: int, images: LabelledImages) -> None:
-        """Fills the memory with experience ``index`` at once."""
-        method, seed = self.replayed.method, self._seed(index, "memory", index)
+    def learn(
+        self, index: int, images: LabelledImages, given: Sequence[Mapping[str, Tensor]] = ()
+    ) -> None:
+        """Fills the memory with experience ``index`` at once.
+
+        Args:
+            index: Which experience it is.
+            images: Its images.
+            given: Weights of networks for methods that ask for some, the learner's; none: empty.
+        """
+        method, seed = Given(self.replayed.method, given), self._seed(index, "memory", index)
         with self._timed():
             if self.staged:
                 self.memory = self.memory.streamed(images, method, seed)

@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from distill.condenser import Given
 from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, Network, fresh
@@ -100,7 +101,8 @@ class Learner:
         samples = self._train(index, self.network, self.setting.recipe, lesson)
         if keeper is not None and not ahead:
             if not keeper.staged:
-                keeper.learn(index, self._images(index))
+                given = {name: values.clone() for name, values in self.network.state_dict().items()}
+                keeper.learn(index, self._images(index), [given])
             keeper.finish(index)
         if lesson.leave is not None:
             self.left = lesson.leave(self.network, self._images(index), self._held)
@@ -118,7 +120,8 @@ class Learner:
             if before.keeper is not None:
                 real, memory = self._images(index), before.keeper.memory
                 replayed = before.keeper.replayed
-                work += memory.learning(real, replayed.method, setting.seed)
+                method = Given(replayed.method, [before.network.state_dict()])
+                work += memory.learning(real, method, setting.seed)
                 filled = memory.learn(real, Random(), setting.seed)
                 after.keeper = Keeper(replayed, filled, setting.seed)
             trained = after if self._ahead else before

@@ -1,11 +1,13 @@
 """A memory is filled at an experience's end, or as its images stream past."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import final
 
 import pytest
 import torch
 
 from distill.augment import Augmentation
+from distill.condenser import Condenser
 from distill.coresets import KMeans, Random
 from distill.images import LabelledImages, Normalisation
 from distill.networks import MLP
@@ -88,6 +90,37 @@ def test_a_stream_fills_its_memory_while_it_is_learnt():
 def test_images_replayed_from_a_filling_memory_are_counted():
     # 20 of the stream, and 4 beside each of the last three batches.
     assert learner(Replay(Random(), BUDGET)).learn(0).samples == 20 + 12
+
+
+@final
+@dataclass(frozen=True)
+class Asking(Condenser):
+    """Random images, taken by a method that notes which networks it is given."""
+
+    given: list = field(default_factory=list)
+    makes_pixels: bool = True
+
+    def steps(self, task, state=None):
+        self.given.append([dict(weights) for weights in task.given])
+        yield from Random().steps(task, state)
+
+
+def test_methods_that_ask_for_networks_are_given_the_learner_s_as_it_is_then():
+    method = Asking()
+    taught = learner(Replay(method, replace(BUDGET, staged=None)))
+    for index in range(2):
+        taught.learn(index)
+        (weights,) = method.given[index]
+        for name, values in taught.network.state_dict().items():
+            assert weights[name].equal(values)
+    first, last = method.given[0][0], method.given[1][0]
+    assert not all(first[name].equal(last[name]) for name in first)
+
+
+def test_a_memory_that_comes_before_the_network_is_given_none():
+    method = Asking()
+    learner(GDumb(method, replace(BUDGET, staged=None))).learn(0)
+    assert method.given == [[]]
 
 
 def test_gdumb_streams_an_experience_through_its_stage():
