@@ -1,7 +1,7 @@
 """What a continual method is, before any framework: what it trains on, how, and what it keeps.
 
 A method hands out a :class:`Lesson` for each experience; Avalanche's loop follows it
-(:mod:`fedcl.continual.avalanche`). What a lesson leaves behind is the method's state: tensors
+(:mod:`fedcl.continual.avalanche_loop`). What a lesson leaves behind is the method's state: tensors
 by name, so that a run resumes from them, and their bytes are counted.
 """
 
