@@ -69,6 +69,7 @@ class ERACE(ContinualMethod):
             heard = torch.zeros_like(logits, dtype=torch.bool)
             heard[batch.stream][:, batch.labels[batch.stream]] = True
             heard[batch.memory][:, seen] = True
+            heard[batch.memory][:, batch.labels[batch.memory]] = True  # strays of a blurry stream
             return batch.cross_entropy(logits.masked_fill(~heard, -torch.inf))
 
         return Lesson(loss)

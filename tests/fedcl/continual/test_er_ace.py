@@ -57,3 +57,10 @@ def test_told_tasks_narrow_the_classes_further(batch, moment, tasks):
     # The image of the memory is of the task of 0 and 1: log 2, not log 4.
     loss = loss_of(torch.zeros(2, 4), batch([2], [0], tasks), moment())
     assert loss.item() == pytest.approx(log(2) / 2)
+
+
+def test_a_class_of_the_memory_whose_experience_has_not_come_is_an_answer(moment, network, batch):
+    # Classes 0 and 1 came, 2 and 3 come; the memory holds a stray of class 3 in an earlier moment.
+    early = moment(classes=[1], earlier=[0])
+    loss = METHOD.lesson(early).loss(network, batch([1, 1], [0, 3]))
+    assert loss.isfinite()
