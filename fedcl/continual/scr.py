@@ -19,9 +19,9 @@ References:
 
 Differences from the paper: its projection is an MLP to 128 numbers, here it is the network's own
 last layer, to as many as there are classes: the points of least loss need no more, and what is
-trained, kept and counted is the network alone. Its views are crops, flips and colours; here one is the
-recipe's augmentation. In the first experience the memory is empty, and the stream is contrasted
-with itself.
+trained, kept and counted is the network alone. Its views are crops, flips and colours; here one is
+the recipe's augmentation. In the first experience the memory is empty, and the stream is
+contrasted with itself.
 """
 
 from dataclasses import dataclass
