@@ -39,6 +39,7 @@ class Recipe:
         schedule: How the step changes from epoch to epoch, momentum kept; None: it doesn't.
         cutmix: Share of the batches that are mixed after their augmentation, in [0, 1].
         precision: Of the products in its passes, ``float32`` or ``bfloat16``.
+        clip: Largest norm of a step's gradient over all weights, > 0; None: any.
     """
 
     epochs: int
@@ -53,6 +54,7 @@ class Recipe:
     schedule: Schedule | None = None
     cutmix: float = 0.0
     precision: str = "float32"
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs, 1)
@@ -66,6 +68,8 @@ class Recipe:
         one_of("loss", self.loss, ("cross_entropy", "squared"))
         fraction("cutmix", self.cutmix)
         one_of("precision", self.precision, PRECISIONS)
+        if self.clip is not None:
+            positive("clip", self.clip)
         if self.cutmix > 0 and self.loss != "cross_entropy":
             raise ValueError(f"cutmix must be 0 with loss={self.loss}, got {self.cutmix}")
         if self.schedule is not None and self.decay_after is not None:
@@ -87,6 +91,11 @@ class Recipe:
             factor = self.schedule.factor((epoch + 0.5) / self.epochs)
             for group in optimiser.param_groups:
                 group["lr"] = self.learning_rate * factor
+
+    def limit(self, network: nn.Module) -> None:
+        """Scales the network's gradients down to the norm ``clip``, where they are longer."""
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 
     def seen(
         self, images: Tensor, wanted: Tensor, num_classes: int, rng: torch.Generator
@@ -184,6 +193,7 @@ def train(
             batch_loss.backward()  # type: ignore[no-untyped-call]
             if additions.adjust_gradients is not None:
                 additions.adjust_gradients(network)
+            recipe.limit(network)
             optimiser.step()
             loss += batch_loss.item() * len(rows) / len(data)
             if additions.enough is not None and additions.enough():

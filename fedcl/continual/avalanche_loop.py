@@ -97,6 +97,7 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
         lesson = self.course.lesson
         if lesson.adjust is not None and self.batch is not None:
             lesson.adjust(self.model, self.batch)
+        self.course.recipe.limit(self.model)
         super().optimizer_step()
         if lesson.stepped is not None:
             lesson.stepped(self.model)

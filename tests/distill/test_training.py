@@ -138,6 +138,11 @@ def test_every_epoch_visits_every_image_once_in_a_new_order(rng):
     assert first != second
 
 
+def test_a_clip_of_nothing_is_told():
+    with pytest.raises(ValueError, match=r"^clip must be > 0, got 0$"):
+        replace(PLAIN, clip=0)
+
+
 def test_images_keep_their_labels(rng):
     # Every pixel of class 0 is negative and of class 1 positive, so the sign is learnt.
     labels = [0, 1] * 5
@@ -165,6 +170,27 @@ def test_gradients_are_adjusted_between_backward_pass_and_step(rng):
     train(network, data, PLAIN, rng, Additions(adjust_gradients=doubled))
     expected = weight - 0.1 * 2 * gradient(weight.double(), data).float()
     torch.testing.assert_close(network.weight.data, expected)
+
+
+def test_a_longer_gradient_is_scaled_down_after_its_adjustment(rng):
+    weight, data = random_problem(rng)
+
+    def doubled(network: nn.Module) -> None:
+        network.weight.grad.mul_(2)
+
+    whole = 2 * gradient(weight.double(), data).float()
+    recipe = replace(PLAIN, clip=whole.norm().item() / 4)
+    network = Linear(weight)
+    train(network, data, recipe, rng, Additions(adjust_gradients=doubled))
+    torch.testing.assert_close(network.weight.data, weight - 0.1 * whole / 4)
+
+
+def test_a_shorter_gradient_is_left_alone(rng):
+    weight, data = random_problem(rng)
+    whole = gradient(weight.double(), data).float()
+    network = Linear(weight)
+    train(network, data, replace(PLAIN, clip=4 * whole.norm().item()), rng)
+    torch.testing.assert_close(network.weight.data, weight - 0.1 * whole)
 
 
 def test_gradients_are_adjusted_once_a_step(rng):

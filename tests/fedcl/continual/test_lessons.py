@@ -140,6 +140,24 @@ def test_gradients_are_adjusted_before_a_step_and_steps_are_told_after_it():
     assert torch.equal(weights(learner), weights(Learner(Naive(), setting())))
 
 
+def test_longer_gradients_are_scaled_down_after_their_adjustment():
+    passed = []
+
+    def adjust(network, batch):
+        for values in network.parameters():
+            values.grad.mul_(1e3)
+
+    def stepped(network):
+        passed.append(torch.cat([values.detach().flatten() for values in network.parameters()]))
+
+    method = Watched(Lesson(plain, adjust=adjust, stepped=stepped))
+    learner = Learner(method, setting(replace(RECIPE, clip=0.5)))
+    passed.append(weights(learner))
+    learner.learn(0)
+    lengths = torch.stack(passed).diff(dim=0).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((5,), 0.1 * 0.5), rtol=1e-4, atol=0)
+
+
 def test_what_a_lesson_leaves_comes_with_the_next_is_counted_and_written_down():
     def leave(network, data, held):
         return {"seen": torch.tensor([len(data), len(held)])}
