@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import pytest
@@ -7,6 +7,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
+
+from distill.rng import global_stream
 
 
 @pytest.fixture
@@ -17,6 +19,12 @@ def rng() -> torch.Generator:
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_stream() -> Iterator[None]:
+    with global_stream(0):  # networks that a test builds draw from torch's own
+        yield
 
 
 @final

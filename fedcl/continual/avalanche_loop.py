@@ -16,7 +16,7 @@ import torch
 from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.images import LabelledImages
 from distill.networks import Network
@@ -56,7 +56,8 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
     """Avalanche's loop where a lesson says what a batch is and what its loss is.
 
     Attributes:
-        samples: Images that have passed through training, those of the memory included.
+        samples: Images that have passed through the network, replayed ones, candidates for
+            replay and further views included.
     """
 
     def __init__(self, *, network: Network, course: Course, seed: int) -> None:
@@ -83,7 +84,6 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
         """Returns the lesson's loss on the batch."""
         recipe = self.course.recipe
         self.batch = self._extended(self.mb_x, self.mb_y)
-        self.samples += len(self.batch.labels)
         with products(recipe.precision, self.mb_x.device):
             return self.course.lesson.loss(self.model, self.batch)
 
@@ -104,6 +104,10 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
         if self.course.watch is not None:
             changed = self.course.watch(self._stream)
             self.held = self.held if changed is None else changed
+
+    def count(self, _network: nn.Module, given: tuple[Tensor]) -> None:
+        """Counts the images that a network is given, as a hook of it."""
+        self.samples += len(given[0])
 
     @property
     def _stream(self) -> LabelledImages:
@@ -141,6 +145,8 @@ def follow(network: Network, data: LabelledImages, course: Course, seed: int) ->
     """
     strategy = LessonStrategy(network=network, course=course, seed=seed)
     benchmark = benchmark_from_datasets(train=[replay_dataset(data)])
+    counting = network.register_forward_pre_hook(strategy.count)
     with global_stream(subseed(seed, "loader")):
         strategy.train(list(benchmark.train_stream))
+    counting.remove()
     return strategy.samples

@@ -69,7 +69,8 @@ class Cost:
     Attributes:
         train_seconds: Of training, the lesson's own work included.
         distill_seconds: Of filling the memory.
-        samples: Images that passed through training, those of the memory included.
+        samples: Images that passed through the network in training, replayed ones, candidates
+            for replay and further views included.
     """
 
     train_seconds: float

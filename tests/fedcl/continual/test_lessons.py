@@ -183,6 +183,21 @@ def test_images_that_pass_through_training_are_counted():
     assert [learner.learn(index).samples for index in range(2)] == [24, 48]
 
 
+def test_candidates_and_further_views_are_counted_too():
+    def twice(network, batch):
+        return plain(network, batch) + plain(network, batch)
+
+    def choose(network, stream, held):
+        network(held.images)
+        return torch.zeros(1).long()
+
+    learner = Learner(Watched(Lesson(twice, choose)), setting())
+    # 24 images of the stream twice; then five batches with one of the memory twice, and what it holds
+    assert [learner.learn(index).samples for index in range(2)] == [48, 48 + 5 * 2 + 5 * 2]
+    learner.network(torch.zeros(3, 1, 8, 8))
+    assert learner.learn(1).samples == 48 + 5 * 2 + 5 * 4
+
+
 def test_other_tasks_answers_get_no_gradient_where_tasks_are_told():
     told = Learner(Naive(), setting(told=True))
     before = [row.clone() for row in list(told.network.parameters())[-2].detach()]
