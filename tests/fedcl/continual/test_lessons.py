@@ -192,7 +192,7 @@ def test_candidates_and_further_views_are_counted_too():
         return torch.zeros(1).long()
 
     learner = Learner(Watched(Lesson(twice, choose)), setting())
-    # 24 images of the stream twice; then five batches with one of the memory twice, and what it holds
+    # 24 images of the stream twice; then five times one of the memory twice, and what it holds.
     assert [learner.learn(index).samples for index in range(2)] == [48, 48 + 5 * 2 + 5 * 2]
     learner.network(torch.zeros(3, 1, 8, 8))
     assert learner.learn(1).samples == 48 + 5 * 2 + 5 * 4
