@@ -194,8 +194,8 @@ def test_candidates_and_further_views_are_counted_too():
     learner = Learner(Watched(Lesson(twice, choose)), setting())
     # 24 images of the stream twice; then five times one of the memory twice, and what it holds.
     assert [learner.learn(index).samples for index in range(2)] == [48, 48 + 5 * 2 + 5 * 2]
-    learner.network(torch.zeros(3, 1, 8, 8))
     assert learner.learn(1).samples == 48 + 5 * 2 + 5 * 4
+    assert not learner.network._forward_pre_hooks  # nothing goes on counting
 
 
 def test_other_tasks_answers_get_no_gradient_where_tasks_are_told():
