@@ -77,6 +77,12 @@ class RealData:
         return self._real
 
     @property
+    def others(self) -> Tensor:
+        """Images of classes outside the task, what a memory holds of the past, say."""
+        inside = torch.isin(self._real.labels, torch.tensor(self.classes, device=self.device))
+        return self._real.images[~inside]
+
+    @property
     def device(self) -> torch.device:
         """Where the images are."""
         return self._real.images.device

@@ -49,6 +49,10 @@ class Statistic(ABC):
             rng: For statistics that draw.
         """
 
+    def about(self, real: RealData) -> "Pull":  # noqa: ARG002
+        """Returns :meth:`pull` for one task, of which a statistic may see more than its batches."""
+        return self.pull
+
 
 class Separable(Statistic):
     """A statistic that is a sum over classes, each of its own images alone, and draws nothing.
@@ -117,7 +121,7 @@ class Matching(Objective):
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""
-        return self.pulling([real], self.networks.begin(real, state), self.statistic.pull)
+        return self.pulling([real], self.networks.begin(real, state), self.statistic.about(real))
 
     def pulling(self, reals: Sequence[RealData], networks: Networks, pull: Pull) -> Pulling:
         """Returns the objective at work on one task or several, whose classes are in a row.
