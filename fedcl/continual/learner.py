@@ -96,19 +96,24 @@ class Learner:
         clock, keeper, ahead = time.perf_counter(), self.keeper, self._ahead
         filled = 0.0 if keeper is None else keeper.seconds
         if keeper is not None and ahead:
-            keeper.learn(index, self._images(index))
-            keeper.finish(index)
+            self._fill(keeper, index)
         lesson = self._lesson(index, self.network)
         samples = self._train(index, self.network, self.setting.recipe, lesson)
         if keeper is not None and not ahead:
-            if not keeper.staged:
-                given = {name: values.clone() for name, values in self.network.state_dict().items()}
-                keeper.learn(index, self._images(index), [given])
-            keeper.finish(index)
+            if keeper.staged:
+                keeper.finish(index)
+            else:
+                self._fill(keeper, index)
         if lesson.leave is not None:
             self.left = lesson.leave(self.network, self._images(index), self._held)
         distilling = 0.0 if keeper is None else keeper.seconds - filled
         return Cost(time.perf_counter() - clock - distilling, distilling, samples)
+
+    def _fill(self, keeper: Keeper, index: int) -> None:
+        """Fills the memory with experience ``index``, given the network as it is now."""
+        given = {name: values.clone() for name, values in self.network.state_dict().items()}
+        keeper.learn(index, self._images(index), [given])
+        keeper.finish(index)
 
     def work(self) -> tuple[list[Work], Memory | None]:
         """Returns what learning all will do, undone, and a memory of the size that it leaves.

@@ -13,6 +13,7 @@ from distill.images import LabelledImages, Normalisation
 from distill.networks import MLP
 from distill.training import Recipe
 from fedcl.continual.base import Replayed
+from fedcl.continual.er_ace import ERACE
 from fedcl.continual.gdumb import GDumb
 from fedcl.continual.keeper import Keeper
 from fedcl.continual.learner import Learner, Setting
@@ -117,10 +118,15 @@ def test_methods_that_ask_for_networks_are_given_the_learner_s_as_it_is_then():
     assert not all(first[name].equal(last[name]) for name in first)
 
 
-def test_a_memory_that_comes_before_the_network_is_given_none():
+def test_a_memory_that_comes_before_the_network_is_given_it_as_it_was_left():
     method = Asking()
-    learner(GDumb(method, replace(BUDGET, staged=None))).learn(0)
-    assert method.given == [[]]
+    taught = learner(ERACE(method, replace(BUDGET, staged=None)))
+    for index in range(2):
+        before = {name: values.clone() for name, values in taught.network.state_dict().items()}
+        taught.learn(index)
+        (weights,) = method.given[index]
+        assert all(weights[name].equal(values) for name, values in before.items())
+        assert not all(weights[name].equal(w) for name, w in taught.network.state_dict().items())
 
 
 def test_gdumb_streams_an_experience_through_its_stage():
