@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from distill.images import LabelledImages
 from distill.synthetic import SyntheticSet
+from experiments.scenarios.base import Progress
 
 SCHEMA = 1
 PACKAGES = ("fedcl", "torch", "numpy", "scikit-learn", "flwr", "avalanche-lib", "hydra-core")
@@ -25,9 +26,15 @@ PACKAGES = ("fedcl", "torch", "numpy", "scikit-learn", "flwr", "avalanche-lib", 
 @final
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run; see DESIGN.md section 6 for what lies in it."""
+    """The folder of one run; see DESIGN.md section 6 for what lies in it.
+
+    Attributes:
+        path: Where it is.
+        shown: Shows where the run stands; None: nobody looks.
+    """
 
     path: Path
+    shown: Callable[[Progress], None] | None = None
 
     def completed(self) -> bool:
         """Whether this run has a record that says completed."""
@@ -67,6 +74,11 @@ class RunFolder:
     def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replaces a file of one JSON object a line, atomically."""
         write_text(self.path / name, "".join(json.dumps(dict(row)) + "\n" for row in rows))
+
+    def note(self, progress: Progress) -> None:
+        """Shows where the run stands."""
+        if self.shown is not None:
+            self.shown(progress)
 
     def write_images(self, synthetic: SyntheticSet | None, real: LabelledImages | None) -> None:
         """Writes ``synthetic.safetensors`` and, to show beside it, ``real.safetensors``."""

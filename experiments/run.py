@@ -1,10 +1,12 @@
 """One run: threads, the bar, the record."""
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.forecast import Forecast
 from experiments.peak import forget_peak, peak_bytes
 from experiments.record import RunFolder, git_commit, machine, versions
-from experiments.scenarios.base import Outcome, Run
+from experiments.scenarios.base import Outcome, Progress, Run
 
 logger = logging.getLogger(__name__)
 
@@ -182,18 +184,19 @@ def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict
 def _driven(ready: Run, folder: RunFolder, bar: bool) -> Outcome:
     """Takes all steps under one bar, which shows on a terminal only."""
     signal.signal(signal.SIGTERM, interrupted)
-    with (
-        closing(ready.steps(folder)) as steps,
-        tqdm(disable=None if bar else True, leave=False) as shown,
-    ):
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as end:
-                outcome: Outcome = end.value
-                return outcome
+    with tqdm(disable=None if bar else True, leave=False) as shown:
+
+        def show(progress: Progress) -> None:
             if shown.total is None:  # what an earlier process did says nothing of the pace
-                shown.initial = progress.done - 1
-            shown.total, shown.n = progress.total, progress.done
+                shown.initial = math.ceil(progress.done) - 1
+            shown.total, shown.n = progress.total, round(progress.done, 2)
             shown.set_description(progress.text, refresh=False)
             shown.refresh()
+
+        with closing(ready.steps(replace(folder, shown=show))) as steps:
+            while True:
+                try:
+                    show(next(steps))
+                except StopIteration as end:
+                    outcome: Outcome = end.value
+                    return outcome

@@ -15,9 +15,9 @@ from experiments.forecast import Forecast
 @final
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: ``done`` of ``total`` units, and a few words about it."""
+    """Where a run stands: ``done`` of ``total`` units, parts of one too, and words about it."""
 
-    done: int
+    done: float
     total: int
     text: str
 
@@ -55,6 +55,9 @@ class Folder(Protocol):
 
     def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replaces a file of one JSON object a line, atomically."""
+
+    def note(self, progress: Progress) -> None:
+        """Says where the run stands between two steps."""
 
 
 Steps = Generator[Progress, None, Outcome]

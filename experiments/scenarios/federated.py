@@ -30,7 +30,7 @@ from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
 from fedcl.federated.link import Link
 from fedcl.federated.remote import RemoteGrid
-from fedcl.federated.simulation import Simulation
+from fedcl.federated.simulation import Simulation, Told
 from fedcl.federated.strategy import Rules
 from fedcl.heterogeneity import heterogeneity
 from fedcl.partition import Partition
@@ -166,7 +166,8 @@ class FederatedRun(Federation):
         for number in range(len(history) + 1, scenario.federated.rounds + 1):
             if self._reached(history):
                 break
-            report = simulation.play(ACTION, number)
+            told = partly(folder, number, scenario.federated.rounds)
+            report = simulation.play(ACTION, number, told=told)
             accuracy, loss = simulation.score(test)
             history.append({**report.totals, "accuracy": accuracy, "loss": loss})
             rows += report.clients
@@ -228,6 +229,11 @@ class FederatedRun(Federation):
             "personalised_accuracy": mean,
             "worst_personalised_accuracy": worst,
         }
+
+
+def partly(folder: Folder, number: int, rounds: int) -> Told:
+    """Returns what notes which part of round ``number`` of ``rounds`` is done."""
+    return lambda part: folder.note(Progress(number - 1 + part, rounds, f"round {number}"))
 
 
 def client_metrics(accuracies: Sequence[float | None]) -> dict[str, Any]:

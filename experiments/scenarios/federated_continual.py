@@ -19,6 +19,7 @@ from experiments.scenarios.distillation import shown_beside
 from experiments.scenarios.federated import (
     client_metrics,
     communication,
+    partly,
     resumed,
     spread,
     stragglers_and_joiners,
@@ -165,7 +166,8 @@ class FederatedContinualRun(Federation):
         history, rows = resumed(simulation, folder)
         for number in range(len(history) + 1, len(schedule) + 1):
             experience, action = schedule[number - 1]
-            report = simulation.play(action, number, experience)
+            told = partly(folder, number, len(schedule))
+            report = simulation.play(action, number, experience, told)
             accuracy, loss = simulation.score(LabelledImages.union(tests[: experience + 1]))
             history.append(
                 {

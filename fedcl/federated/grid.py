@@ -26,6 +26,7 @@ NEAR = 256  # messages that are looked at before the first of them is delivered
 RAISED = 2  # Flower's code for a client app that raised
 
 Prepare = Callable[[Sequence[Message]], None]
+Heard = Callable[[], None]
 
 
 @final
@@ -53,12 +54,14 @@ class LocalGrid(Grid):
     Attributes:
         app: What a client does.
         prepare: Told which messages are about to be delivered, before the first of them is.
+        heard: Called when a client has answered, or failed to.
     """
 
     def __init__(self, app: ClientApp, nodes: int, prepare: Prepare | None = None) -> None:
         whole("clients", nodes, 1)
         TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = RUN_ID, 1, 1
         self.app, self.prepare = app, prepare
+        self.heard: Heard | None = None
         self.states: dict[int, Frozen] = {
             FIRST_NODE + index: freeze(RecordDict()) for index in range(nodes)
         }
@@ -129,6 +132,8 @@ class LocalGrid(Grid):
         self._replies[down.object_id] = up.unpack()
         seconds = time.perf_counter() - clock
         self.exchanges.append(Exchange(node, down.size, up.size, down.payload, up.payload, seconds))
+        if self.heard is not None:
+            self.heard()
         return down.object_id
 
     def _answer(self, node: int, request: Message) -> Message:

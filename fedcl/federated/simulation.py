@@ -3,7 +3,7 @@
 It can be written down after any round, and another one can go on from what was written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, final
@@ -24,6 +24,7 @@ from fedcl.federated.workshop import Workshop
 from fedcl.wire import pack_weights
 
 SUMMED = ("bytes_up", "bytes_down", "payload_bytes", "seconds")
+Told = Callable[[float], None]
 
 
 @final
@@ -70,8 +71,17 @@ class Simulation:
             for action, method in methods.items()
         }
 
-    def play(self, action: str, number: int, experience: int = 0) -> RoundReport:
+    def play(
+        self, action: str, number: int, experience: int = 0, told: Told | None = None
+    ) -> RoundReport:
         """Runs round ``number``, in which the clients do ``action``.
+
+        Args:
+            action: The name of a method.
+            number: Of the round, >= 1.
+            experience: Whose images the clients hold.
+            told: Told each time a client has answered, where clients work in this process, which
+                part of the round's images is done, in (0, 1].
 
         Raises:
             RoundFailedError: If too few clients complete.
@@ -79,6 +89,8 @@ class Simulation:
         strategy = self.strategies[action]
         strategy.task = replace(self.task, round=number, experience=experience, rejected={})
         strategy.exchanges, first = self.grid.exchanges, len(self.grid.exchanges)
+        if isinstance(self.grid, LocalGrid):
+            self.grid.heard = None if told is None else lambda: told(_share(strategy, first))
         for _ in run_rounds(self.grid, strategy, self.task.weights, range(number, number + 1)):
             self.task = strategy.task
         exchanges = sorted(self.grid.exchanges[first:], key=attrgetter("node"))
@@ -120,6 +132,18 @@ class Simulation:
             kept=state["kept"],
             members=[ArrayRecord(member) for member in state["members"]],
         )
+
+
+def _share(strategy: MethodStrategy, first: int) -> float:
+    """Returns the part of a round's images whose clients have answered or dropped out.
+
+    Args:
+        strategy: Whose round it is.
+        first: The exchanges of earlier rounds.
+    """
+    task = strategy.task
+    sizes = {n: len(task.world.clients[c][task.experience]) for n, c in strategy.asked.items()}
+    return sum(sizes[e.node] for e in strategy.exchanges[first:]) / sum(sizes.values())
 
 
 def _row(strategy: MethodStrategy, exchange: Exchange) -> Mapping[str, Any]:

@@ -24,6 +24,9 @@ class Shelf:
     def write_lines(self, name: str, rows) -> None:
         raise AssertionError("no lines are written here")
 
+    def note(self, progress) -> None:
+        raise AssertionError("nothing is noted here")
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -13,6 +13,7 @@ from experiments.errors import CommandError, RunFailedError
 from experiments.listing import config_folder, known
 from experiments.record import RunFolder
 from experiments.run import run
+from experiments.scenarios.base import Progress
 from fedcl.federated.base import Sketching
 from fedcl.federated.rehearsal import UnknownError, rehearse
 from fedcl.federated.strategy import Rules
@@ -85,6 +86,18 @@ def test_clients_of_one_class_make_up_the_accuracy(tmp_path):
     assert metrics["mean_client_accuracy"] == pytest.approx(fmean(metrics["client_accuracies"]))
     assert metrics["worst_client_accuracy"] == min(metrics["client_accuracies"])
     assert min(metrics["client_accuracies"]) < max(metrics["client_accuracies"])
+
+
+def test_progress_moves_within_a_round(tmp_path):
+    shown = list[Progress]()
+    folder = RunFolder(tmp_path, shown.append)
+    words = ["federated=fedavg", "rounds=2", "network=mlp", "clients=4", "partition=iid"]
+    steps = plan("federated", words).scenario.prepare("cpu").steps(folder)
+    rounds = [progress.done for progress in steps]
+    assert rounds == [1, 2]
+    quarters = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+    assert [p.done for p in shown] == pytest.approx(quarters, abs=0.01)
+    assert {p.total for p in shown} == {2}
 
 
 def test_clients_are_scored_on_test_images_as_they_see_them(tmp_path):

@@ -181,3 +181,17 @@ def test_a_federation_of_late_clients_alone_is_refused():
         replace(LATE, late=0.9).check(3)
     replace(LATE, late=0.9, joins=1).check(3)
     LATE.check(3)
+
+
+def test_a_round_tells_which_part_of_its_images_is_done(world):
+    simulation = Simulation({"update": Counting({})}, world, Rules(1.0, ANY, HALF))
+    sizes = [len(parts[0]) for parts in world.clients]
+    assert len(set(sizes)) > 1
+    for number in ROUNDS:
+        told = list[float]()
+        rows = simulation.play("update", number, told=told.append).clients
+        answered = [row["client"] for row in rows if row["failure"] is None]
+        parts = [sizes[client] / sum(sizes) for client in answered]
+        assert len(told) == len(answered)
+        assert told[-1] == pytest.approx(1.0)
+        assert [b - a for a, b in pairwise(told)] == pytest.approx(parts[1:])
