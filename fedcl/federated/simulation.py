@@ -81,7 +81,7 @@ class Simulation:
             number: Of the round, >= 1.
             experience: Whose images the clients hold.
             told: Told each time a client has answered, where clients work in this process, which
-                part of the round's images is done, in (0, 1].
+                part of the round's images is done, in [0, 1].
 
         Raises:
             RoundFailedError: If too few clients complete.
@@ -135,7 +135,7 @@ class Simulation:
 
 
 def _share(strategy: MethodStrategy, first: int) -> float:
-    """Returns the part of a round's images whose clients have answered or dropped out.
+    """Returns the part of a round's images whose clients have answered or dropped out; 0 of none.
 
     Args:
         strategy: Whose round it is.
@@ -143,7 +143,7 @@ def _share(strategy: MethodStrategy, first: int) -> float:
     """
     task = strategy.task
     sizes = {n: len(task.world.clients[c][task.experience]) for n, c in strategy.asked.items()}
-    return sum(sizes[e.node] for e in strategy.exchanges[first:]) / sum(sizes.values())
+    return sum(sizes[e.node] for e in strategy.exchanges[first:]) / max(1, sum(sizes.values()))
 
 
 def _row(strategy: MethodStrategy, exchange: Exchange) -> Mapping[str, Any]:

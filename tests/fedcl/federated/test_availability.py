@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
+import torch
 from flwr.app import ConfigRecord
 
 from fedcl.federated.app import client_app
@@ -195,3 +196,14 @@ def test_a_round_tells_which_part_of_its_images_is_done(world):
         assert len(told) == len(answered)
         assert told[-1] == pytest.approx(1.0)
         assert [b - a for a, b in pairwise(told)] == pytest.approx(parts[1:])
+
+
+def test_a_round_of_clients_without_images_fails_as_one(world):
+    nothing = world.clients[0][0].rows(torch.zeros(0).long())
+    empty = replace(world, clients=[[nothing]])
+    told = list[float]()
+    with pytest.raises(RoundFailedError, match="min_completion must be reached"):
+        Simulation({"update": Counting({})}, empty, Rules(1.0, 1.0)).play(
+            "update", 1, told=told.append
+        )
+    assert told == [0.0]
