@@ -96,9 +96,12 @@ def test_past_pulls_besides() -> None:
     past = images(2, rng)
     data = real_data(past, rng)
     assert data.others.equal(past)
-    losses = {weight: pulled(Related(GRADIENTS, weight, 10), data)[0] for weight in (0.0, 1.0, 3.0)}
-    assert losses[1.0] > losses[0.0]
-    assert losses[3.0] - losses[0.0] == pytest.approx(3 * (losses[1.0] - losses[0.0]))
+    weights = (0.0, 1.0, 3.0)
+    losses, slopes = zip(*(pulled(Related(GRADIENTS, w, 10), data) for w in weights), strict=True)
+    assert losses[1] > losses[0]
+    assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]))
+    assert not slopes[1].allclose(slopes[0])
+    torch.testing.assert_close(slopes[2] - slopes[0], 3 * (slopes[1] - slopes[0]))
 
 
 def test_some_of_the_past_are_drawn_anew_each_time() -> None:

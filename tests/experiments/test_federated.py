@@ -4,6 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import ClassVar
 
 import pytest
 import torch
@@ -88,16 +89,53 @@ def test_clients_of_one_class_make_up_the_accuracy(tmp_path):
     assert min(metrics["client_accuracies"]) < max(metrics["client_accuracies"])
 
 
-def test_progress_moves_within_a_round(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("federated", ["federated=fedavg", "rounds=2"]),
+        ("federated_continual", ["federated_continual=fedavg", "rounds=1", "stream.experiences=2"]),
+    ],
+)
+def test_progress_moves_within_a_round(kind, words, tmp_path):
     shown = list[Progress]()
     folder = RunFolder(tmp_path, shown.append)
-    words = ["federated=fedavg", "rounds=2", "network=mlp", "clients=4", "partition=iid"]
-    steps = plan("federated", words).scenario.prepare("cpu").steps(folder)
+    words = [*words, "network=mlp", "clients=4", "partition=iid"]
+    steps = plan(kind, words).scenario.prepare("cpu").steps(folder)
     rounds = [progress.done for progress in steps]
     assert rounds == [1, 2]
     quarters = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
     assert [p.done for p in shown] == pytest.approx(quarters, abs=0.01)
     assert {p.total for p in shown} == {2}
+
+
+class Bar:
+    """Notes where it stood each time that it was drawn."""
+
+    drawn: ClassVar[list] = []
+    total, n, initial = None, 0.0, 0.0
+
+    def __init__(self, disable, leave):
+        self.drawn.clear()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def set_description(self, text, refresh):
+        pass
+
+    def refresh(self):
+        self.drawn.append((self.initial, self.n, self.total))
+
+
+def test_bar_shows_what_a_run_notes(monkeypatch, tmp_path):
+    monkeypatch.setattr("experiments.run.tqdm", Bar)
+    words = ["federated=fedavg", "rounds=1", "network=mlp", "clients=2", "partition=iid"]
+    record_of("federated", [*words, "threads=1"], tmp_path)
+    assert [round(n, 1) for _, n, _ in Bar.drawn] == [0.5, 1.0, 1.0]
+    assert {(initial, total) for initial, _, total in Bar.drawn} == {(0, 1)}
 
 
 def test_clients_are_scored_on_test_images_as_they_see_them(tmp_path):
