@@ -5,7 +5,7 @@ with one network, scored on the 10,000 test images. The plain loop is the obviou
 ``nn.Conv2d``, ``nn.GroupNorm``, ``nn.ReLU``, ``nn.AvgPool2d``, SGD with momentum, the same
 augmentation, the same weights, order and draws. No released code is needed.
 
-    python -m benchmarks.evaluation [--epochs 300] [--dataset fashion_mnist]
+    python -m benchmarks.evaluation [--epochs 300] [--dataset fashion_mnist] [--bfloat16]
 """
 
 import copy
@@ -35,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     takes = parser("evaluating 100 images with a network of width 32", 3, folder=False)
     takes.add_argument("--epochs", type=int, default=300)
     takes.add_argument("--dataset", default="fashion_mnist")
+    takes.add_argument("--bfloat16", action="store_true", help="train the network so, on ours")
     args = takes.parse_args(words)
     return status(lambda: measure(args))
 
@@ -42,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def measure(args: Namespace) -> None:
     """Prints the timings and both accuracies."""
     torch.set_num_threads(args.threads)
-    job = evaluated(args.dataset, args.epochs)
+    job = evaluated(args.dataset, args.epochs, "bfloat16" if args.bfloat16 else "float32")
     print(f"one network of: {' '.join(job.words)}")
     theirs, ours = job.plainly(), job.by_ours()
     print(compare(args, ("torch's own", theirs), ours))
@@ -99,12 +100,13 @@ class Evaluated:
         return network
 
 
-def evaluated(dataset: str, epochs: int) -> Evaluated:
+def evaluated(dataset: str, epochs: int, precision: str = "float32") -> Evaluated:
     """Returns random real images of a data set, 10 of each class, before their evaluation."""
     words = (
         *(f"dataset={dataset}", "method=random", "ipc=10", "network.width=32", "evaluation=fast"),
         *(f"evaluation.recipe.epochs={epochs}", "evaluation.networks=1"),
         f"evaluation.recipe.decay_after={epochs // 2}",
+        f"evaluation.recipe.precision={precision}",
     )
     run = composed(words)
     counts = even_counts(run.train, run.scenario.ipc)
