@@ -1,7 +1,8 @@
 r"""SCAFFOLD: clients correct their drift by control variates.
 
 The server keeps :math:`x` and :math:`c`, client :math:`i` of :math:`N` keeps :math:`c_i`, all
-controls zero at first. In each round every client of the round, :math:`S`,
+controls zero at first. In each round every client of the round, :math:`S`, with :math:`n_i`
+images and :math:`p_i = n_i / \sum_{j \in S} n_j`,
 
     1. takes :math:`K_i` local steps from :math:`y = x`,
        :math:`y \leftarrow y - \eta_l (g_i(y) - c_i + c)`;
@@ -9,17 +10,19 @@ controls zero at first. In each round every client of the round, :math:`S`,
     3. sends :math:`y`; and the server sets
 
 .. math::
-    x \leftarrow x + \frac{\eta_g}{|S|} \sum_{i \in S} (y_i - x), \qquad
-    c \leftarrow c + \frac{1}{N} \sum_{i \in S} (c_i^+ - c_i) .
+    x \leftarrow x + \eta_g \sum_{i \in S} p_i (y_i - x), \qquad
+    c \leftarrow c + \frac{|S|}{N} \sum_{i \in S} p_i (c_i^+ - c_i) .
 
 References:
     | SCAFFOLD: Stochastic Controlled Averaging for Federated Learning
     | (Karimireddy, Kale, Mohri, Reddi, Stich and Suresh, ICML 2020)
     | https://arxiv.org/abs/1910.06378
 
-Differences from the paper: :math:`c_i^+ - c_i = \frac{1}{K_i \eta_l} (x - y_i) - c` holds
-nothing that the server doesn't know, so it isn't sent: the upload is FedAvg's, half of the
-paper's, and so is the number of steps, which follows from the images. With momentum
+Differences from the paper: clients weigh as much as their images, in the weights as in the control;
+in the paper they weigh alike, so that one with a few noisy steps moves both as far as one with
+thousands of images. :math:`c_i^+ - c_i = \frac{1}{K_i \eta_l} (x - y_i) - c` holds nothing that the
+server doesn't know, so it isn't sent: the upload is FedAvg's, half of the paper's, and so is the
+number of steps, which follows from the images. With momentum
 :math:`\rho`, :math:`\eta_l` in the control is :math:`\eta_l / (1 - \rho)`, as far as a gradient
 carries in the end.
 """
@@ -111,13 +114,15 @@ class Scaffold(FederatedMethod):
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with new weights and the new control."""
         x, c = arrays_of(server.weights), arrays_of(self._control(server))
-        moves, changes = RunningMean(), RunningMean()
+        moves, changes, present = RunningMean(), RunningMean(), 0
         for upload in uploads:
-            way, y_i = carried(self.local, upload.examples), arrays_of(upload.arrays)
-            moves.add({name: y_i[name] - x[name] for name in x}, 1)
-            changes.add({name: (x[name] - y_i[name]) / way - c[name] for name in x}, 1)
+            n_i, y_i = upload.examples, arrays_of(upload.arrays)
+            way = carried(self.local, n_i)
+            moves.add({name: y_i[name] - x[name] for name in x}, n_i)
+            changes.add({name: (x[name] - y_i[name]) / way - c[name] for name in x}, n_i)
+            present += 1
         move, change = moves.mean(), changes.mean()
-        share = changes.weight / len(server.world.clients)
+        share = present / len(server.world.clients)
         weights = packed({name: x[name] + self.learning_rate * move[name] for name in x})
         control = packed({name: c[name] + share * change[name] for name in x})
         return replace(server, weights=weights, kept=control.to_torch_state_dict())

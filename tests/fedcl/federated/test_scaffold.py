@@ -38,10 +38,10 @@ def naive_rounds(world, rounds, steps, eta_l, eta_g):
         sent = []
         for i, (data,) in enumerate(world.clients):
             dy, dc, own[i] = naive_client(world, data, x, c, own[i], steps, eta_l)
-            sent.append((dy, dc))
-        count = len(sent)
-        x = {n: x[n] + eta_g / count * sum(dy[n] for dy, _ in sent) for n in x}
-        c = {n: c[n] + sum(dc[n] for _, dc in sent) / count for n in c}
+            sent.append((len(data), dy, dc))
+        images = sum(n_i for n_i, _, _ in sent)
+        x = {n: x[n] + eta_g * sum(n_i / images * dy[n] for n_i, dy, _ in sent) for n in x}
+        c = {n: c[n] + sum(n_i / images * dc[n] for n_i, _, dc in sent) for n in c}
     return x, c
 
 
@@ -66,7 +66,16 @@ def test_absent_clients_change_the_control_by_their_share_only(plain, aggregated
     assert server.kept["w"].item() == pytest.approx(10 / 3)
 
 
-def test_the_first_round_is_fedavgs_unweighted(plain, world, local_weights):
+def test_clients_weigh_as_much_as_their_images(plain, aggregated):
+    # 2 of 3 clients: 4 images are one step of 0.1, 12 are three; x = 0.
+    # x = 1 * (4 / 16 * -1 + 12 / 16 * 3) = 2;
+    # dc = 4 / 16 * 1 / 0.1 + 12 / 16 * -3 / 0.3 = -5, of which c takes 2 / 3.
+    server = aggregated(Scaffold(1, plain(), 1.0), 0.0, [[(4, -1.0), (12, 3.0)]])
+    assert server.weights["w"].numpy() == pytest.approx(2.0)
+    assert server.kept["w"].item() == pytest.approx(-10 / 3)
+
+
+def test_a_client_trains_as_in_fedavg_while_controls_are_zero(plain, world, local_weights):
     zero = pack_tensors(zeros_like(world.first_network().state_dict()))
     plain_weights = local_weights(FedAvg(1, plain(3)), world)
     corrected = local_weights(Scaffold(1, plain(3), 1.0), world, **{CONTROL: zero})
