@@ -1,7 +1,7 @@
 """Runs that differ in nothing but the seed are one arm, named by what tells it from others."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -122,7 +122,16 @@ class Arm:
     @property
     def conditions(self) -> tuple[tuple[str, Setting], ...]:
         """The settings of the problem: network, clients, links, partition, shift, stream."""
-        found = ((k, v) for k, v in self.settings.items() if k.partition(".")[0] in _CONDITIONS)
+        return self._settings_of(_CONDITIONS)
+
+    @property
+    def evaluation(self) -> tuple[tuple[str, Setting], ...]:
+        """The settings by which networks learn a small set when it is scored."""
+        return self._settings_of({"evaluation"})
+
+    def _settings_of(self, groups: Collection[str]) -> tuple[tuple[str, Setting], ...]:
+        """Returns the settings whose keys begin with one of these words, sorted."""
+        found = ((k, v) for k, v in self.settings.items() if k.partition(".")[0] in groups)
         return tuple(sorted(found))
 
     @property

@@ -69,12 +69,15 @@ class Section:
         return None if stored is None else f"{stored:.2g}", *arm.conditions
 
     def random_rival(self, arm: Arm) -> Arm | None:
-        """Returns the arm that does as ``arm`` does, at its budget, with random real images."""
+        """Returns the arm that does as ``arm`` does, at its budget, with random real images.
+
+        Both are scored by the same evaluation, which moves accuracy as much as images do.
+        """
         able = [
             other
             for other in self.arms
             if (other.family, other.method) == (arm.family, "random")
-            and self.budget(other) == self.budget(arm)
+            and (self.budget(other), other.evaluation) == (self.budget(arm), arm.evaluation)
         ]
         if arm.bound or arm in able:
             return None

@@ -61,6 +61,18 @@ def test_gain_is_over_random_images_of_the_same_store(run, section):
     assert sorted(gains.values()) == pytest.approx([0.1, 0.3])
 
 
+def test_gain_is_over_random_images_of_the_same_evaluation(run, section):
+    def arm(name, updates, accuracy):
+        config = {"ipc": 1, "evaluation": {"updates": updates}}
+        return run(name, config=config, metrics={"accuracy": accuracy})
+
+    found = section(
+        arm("random", 300, 0.5), arm("random", 600, 0.6), arm("dm", 600, 0.9), arm("dc", 900, 0.8)
+    )
+    gains = {row["arm"]: row["gain"].mean for row in rows_of(summary(found)) if row["gain"]}
+    assert gains == {"dm": pytest.approx(0.3)}
+
+
 def test_best_is_told_for_each_budget_and_bounds_take_no_part(run, section):
     def arm(name, images, accuracy, forgetting):
         metrics = {"average_accuracy": accuracy, "average_forgetting": forgetting}
