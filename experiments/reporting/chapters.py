@@ -18,7 +18,7 @@ from experiments.reporting.trust import trust
 
 _TABLES: Mapping[str, Sequence[Callable[[Section], Table | None]]] = {
     "distillation": (summary, across),
-    "federated": (summary, trust, accuracy_within, bytes_to_reach),
+    "federated": (summary, differences, trust, accuracy_within, bytes_to_reach),
     "continual": (summary, differences, costs),
     "federated_continual": (summary, transfer, differences),
 }

@@ -4,33 +4,56 @@ from collections.abc import Iterator, Sequence
 
 from experiments.reporting.arms import Arm, paired, shared
 from experiments.reporting.sections import Section
-from experiments.reporting.tables import NONE, Cell, Column, Table
+from experiments.reporting.tables import Cell, Column, Table
 from fedcl.statistics import CONFIDENCE, PairedTest, holm, paired_test, pairs_needed, smallest_p
 
 LEVEL = 1 - CONFIDENCE
 
-_COLUMNS = (
-    Column("arm", "Arm"),
-    Column("versus", "Against"),
-    Column("pairs", "Pairs", "count"),
+_ACCURACIES = (
+    Column("accuracy", "Accuracy", "points"),
+    Column("worst_client_accuracy", "Worst client", "points"),
+)
+_AVERAGES = (
     Column("average_accuracy", "Average accuracy", "points"),
     Column("average_forgetting", "Forgetting", "points"),
+)
+# What is compared, the headline first; the tests are of that.
+_MEASURES = {
+    "federated": _ACCURACIES,
+    "continual": _AVERAGES,
+    "federated_continual": _AVERAGES,
+}
+_PAIR = (Column("arm", "Arm"), Column("versus", "Against"), Column("pairs", "Pairs", "count"))
+_TESTS = (
     Column("student", "p, t-test", "probability"),
     Column("flips", "p, sign flips", "probability"),
     Column("student_holm", "Holm, t-test", "probability"),
     Column("flips_holm", "Holm, sign flips", "probability"),
     Column("real", "Real"),
 )
+_MEMORY = (
+    "more accuracy and less forgetting are better. The other is the random memory of the same "
+    "budget or the best other arm of it."
+)
+_OTHERS = {
+    "federated": (
+        "more is better. The other uploads random images, as many of a class, or is the best "
+        "other arm that uploads the same kind of thing, as many."
+    ),
+    "continual": _MEMORY,
+    "federated_continual": _MEMORY,
+}
 
 
 def differences(section: Section) -> Table | None:
-    """Returns each arm against the random memory and the best other arm of its budget.
+    """Returns each arm against random images and the best other arm that spends as much.
 
-    None where no two arms of a budget share a seed.
+    None where no two such arms share two seeds: one difference has no spread to be judged by.
     """
     found = list(_found(section))
     if not found:
         return None
+    measures = _MEASURES[section.scenario]
     students = _corrected([test.student for _, _, test in found])
     flips = _corrected([test.flips for _, _, test in found])
     rows = tuple(
@@ -38,8 +61,7 @@ def differences(section: Section) -> Table | None:
             arm.label,
             other.label,
             float(test.difference.count),
-            test.difference,
-            paired("average_forgetting", arm, other),
+            *(paired(column.key, arm, other) for column in measures),
             test.student,
             test.flips,
             *corrected,
@@ -47,24 +69,23 @@ def differences(section: Section) -> Table | None:
         )
         for (arm, other, test), *corrected in zip(found, students, flips, strict=True)
     )
-    notes = tuple(_notes([test for _, _, test in found]))
-    return Table(
-        f"{section.slug}-paired", "Which differences are real", _COLUMNS, rows, notes=notes
-    )
+    notes = tuple(_notes([test for _, _, test in found], _OTHERS[section.scenario]))
+    columns = (*_PAIR, *measures, *_TESTS)
+    return Table(f"{section.slug}-paired", "Which differences are real", columns, rows, notes=notes)
 
 
 def _found(section: Section) -> Iterator[tuple[Arm, Arm, PairedTest]]:
     """The pairs of arms, none twice, with the test of their accuracies."""
     seen = list[set[str]]()
-    for rivals in section.rivals:
-        for arm in rivals:
-            best = next((other for other in rivals if other is not arm), None)
+    for peers in section.peers:
+        for arm in peers:
+            best = next((other for other in peers if other is not arm), None)
             for other in (section.random_rival(arm), best):
                 if other is None or {arm.label, other.label} in seen:
                     continue
                 seen.append({arm.label, other.label})
-                values, others = shared("average_accuracy", arm, other)
-                if values:
+                values, others = shared(section.headline, arm, other)
+                if len(values) > 1:
                     yield arm, other, paired_test(values, others)
 
 
@@ -75,19 +96,13 @@ def _corrected(values: Sequence[float | None]) -> list[float | None]:
 
 
 def _verdict(student: float | None, flips: float | None) -> Cell:
-    if student is None:
-        return NONE
-    if student >= LEVEL:
+    if student is None or student >= LEVEL:
         return "no"
     return "yes" if flips is None or flips < LEVEL else "by t alone"
 
 
-def _notes(tests: Sequence[PairedTest]) -> Iterator[str]:
-    yield (
-        "Arm minus the other on the same seeds, with the paired 95 % t-interval; more accuracy "
-        "and less forgetting are better. The other is the random memory of the same budget or "
-        "the best other arm of it."
-    )
+def _notes(tests: Sequence[PairedTest], others: str) -> Iterator[str]:
+    yield f"Arm minus the other on the same seeds, with the paired 95 % t-interval; {others}"
     yield (
         "p is the accuracy's: by the paired t-test, and by flipping the signs of the seeds' "
         "differences, which takes nothing for normal. Holm corrects for all rows, "

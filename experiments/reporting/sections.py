@@ -54,6 +54,16 @@ class Section:
                 groups.setdefault(self.budget(arm), []).append(arm)
         return tuple(map(tuple, groups.values()))
 
+    @property
+    def peers(self) -> tuple[tuple[Arm, ...], ...]:
+        """The rivals that spend alike: of a federation, those of one kind with as many images."""
+        if self.scenario != "federated":
+            return self.rivals
+        groups: dict[tuple[object, ...], list[Arm]] = {}
+        for arm in self.arms:
+            groups.setdefault((arm.family, arm.size, *self.budget(arm)), []).append(arm)
+        return tuple(map(tuple, groups.values()))
+
     def budget(self, arm: Arm) -> tuple[object, ...]:
         """Returns what arms have to share to be rivals: their conditions and what they store.
 
@@ -77,7 +87,8 @@ class Section:
             other
             for other in self.arms
             if (other.family, other.method) == (arm.family, "random")
-            and (self.budget(other), other.evaluation) == (self.budget(arm), arm.evaluation)
+            and (other.size, other.evaluation) == (arm.size, arm.evaluation)
+            and self.budget(other) == self.budget(arm)
         ]
         if arm.bound or arm in able:
             return None
