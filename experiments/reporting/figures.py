@@ -108,10 +108,10 @@ def _federated(section: Section, palette: Palette) -> list[Plate]:
 
 
 def _front(section: Section, palette: Palette) -> list[Plate]:
+    looks = _looks(section, palette)
     panels = {
         title: [point for arm in arms if (point := _point(arm, looks[arm.label]))]
         for title, arms in by_conditions(section.arms).items()
-        if (looks := palette.of_arms(arms))
     }
     if not any(len(points) > 1 for points in panels.values()):
         return []
@@ -132,12 +132,12 @@ def _point(arm: Arm, style: Style) -> Point | None:
 
 
 def _client_bars(section: Section, palette: Palette) -> list[Plate]:
-    panels = list[Panel]()
+    panels, looks = list[Panel](), _looks(section, palette)
     for title, arms in by_conditions(section.arms).items():
         found = {arm.label: arm.runs[0].vector("client_accuracies") for arm in arms}
         bars = {label: values for label, values in found.items() if values is not None}
         if bars:
-            figure = draw_client_bars(bars, palette.of_arms(arms), title)
+            figure = draw_client_bars(bars, looks, title)
             alt = f"Accuracy of each client. {title}: {', '.join(bars)}."
             panels.append(Panel(slug(f"{section.slug} bars {title}"), figure, alt))
     caption = (
@@ -199,10 +199,15 @@ def _rounds(section: Section, palette: Palette) -> list[Plate]:
 
 
 def _by_conditions(section: Section, palette: Palette, axis: Axis) -> dict[str, Chart]:
+    looks = _looks(section, palette)
     return {
-        title: over_rounds(replace(section, arms=tuple(arms)), palette, axis)
-        for title, arms in by_conditions(section.arms).items()
+        title: over_rounds(arms, looks, axis) for title, arms in by_conditions(section.arms).items()
     }
+
+
+def _looks(section: Section, palette: Palette) -> dict[str, Style]:
+    """Returns looks by label, of which an arm has one under all conditions."""
+    return palette.of_arms(arm for arms in by_conditions(section.arms).values() for arm in arms)
 
 
 def _time(section: Section, palette: Palette) -> list[Plate]:
@@ -216,7 +221,7 @@ def _time(section: Section, palette: Palette) -> list[Plate]:
 
 
 def _stream(section: Section, palette: Palette) -> list[Plate]:
-    chart = over_rounds(section, palette, ROUNDS)
+    chart = over_rounds(section.arms, palette.of_arms(section.arms), ROUNDS)
     count = max((int(trace.x[-1]) for trace in chart.traces), default=0)
     chart = replace(
         chart,

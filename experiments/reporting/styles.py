@@ -8,8 +8,9 @@ References:
     | https://jfly.uni-koeln.de/color/
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Self, final
 
 from experiments.reporting.arms import Arm
@@ -112,6 +113,17 @@ _KNOWN: Mapping[str, Style] = {
 _OTHER_COLOURS = (_BLUE, _PURPLE, _GREEN, _SKY, _ORANGE, _VERMILLION)
 
 
+def _unlike(taken: Sequence[Style]) -> Iterator[Style]:
+    """Yields looks of other colours or markers than those, the first 60 all different."""
+    had, colours = [style.colour for style in taken], len(_OTHER_COLOURS)
+    spare = sorted(_OTHER_COLOURS, key=had.count)
+    for i in count():
+        marker = (i + 5 + i // len(_MARKERS)) % len(_MARKERS)
+        look = Style(spare[i % colours], marker, (i + 1) % len(_DASHES))
+        if (look.colour, look.marker) not in {(style.colour, style.marker) for style in taken}:
+            yield look
+
+
 @final
 @dataclass(frozen=True)
 class Palette:
@@ -128,10 +140,8 @@ class Palette:
         """Returns a palette with the fixed looks and one for each further method."""
         present = set(methods)
         others = sorted(present - _KNOWN.keys())
-        taken = [_KNOWN[method].colour for method in present & _KNOWN.keys()]
-        colours = sorted(_OTHER_COLOURS, key=taken.count)
-        looks = (Style(colours[i % 6], (i + 5) % 12, (i + 1) % 6) for i in range(len(others)))
-        return cls({**_KNOWN, **dict(zip(others, looks, strict=True))})
+        looks = _unlike([_KNOWN[method] for method in present & _KNOWN.keys()])
+        return cls({**_KNOWN, **dict(zip(others, looks, strict=False))})
 
     def of_arms(self, arms: Iterable[Arm], *without: str) -> dict[str, Style]:
         """Returns looks by label; arms of one method share its colour and differ in marks.

@@ -1,7 +1,7 @@
 """Arms as the traces of a chart: over bytes, rounds or seconds, or over what they store."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -33,11 +33,10 @@ class Axis:
     ticks: Callable[[float], str] | None = None
 
 
-def over_rounds(section: Section, palette: Palette, axis: Axis) -> Chart:
+def over_rounds(arms: Sequence[Arm], looks: Mapping[str, Style], axis: Axis) -> Chart:
     """Returns iterative arms as curves and one-shot arms as points, over what adds up."""
-    looks = palette.of_arms(section.arms)
-    curves = [curve(a, looks[a.label], axis) for a in section.arms if a.iterative]
-    points = [_point(a, looks[a.label], axis) for a in section.arms if not a.iterative]
+    curves = [curve(a, looks[a.label], axis) for a in arms if a.iterative]
+    points = [_point(a, looks[a.label], axis) for a in arms if not a.iterative]
     traces = [trace for trace in (*curves, *points) if len(trace.x)]
     single = [trace for trace in points if len(trace.x)] if curves else []
     levels = tuple(Level("", trace.style, float(trace.mean[0])) for trace in single)

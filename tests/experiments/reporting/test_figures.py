@@ -39,6 +39,28 @@ def test_each_problem_has_its_own_chart(rounds, section):
     assert len(by_title["Accuracy over bytes: the Pareto front"].panels) == 1
 
 
+def test_an_arm_looks_the_same_under_all_conditions(rounds, section):
+    # feddm-random comes before one_shot-random, and is missing from one panel.
+    def arm(name, alpha):
+        return rounds(name, [0.25, 0.5], config={"partition": {"alpha": alpha}})
+
+    found = section(
+        arm("one_shot-random", 0.5), arm("one_shot-random", 0.1), arm("feddm-random", 0.1)
+    )
+    by_title = {plate.title: plate for plate in plates(found, Palette.of([]))}
+    (panel,) = by_title["Accuracy over bytes: the Pareto front"].panels
+    both, alone = ({_look(c.lines[0]) for c in axes.containers} for axes in panel.figure.axes)
+    _, *handles = panel.figure.legends[0].legend_handles
+    told = {handle.get_label(): _look(handle) for handle in handles}
+    assert alone == {told["one_shot-random"]}
+    assert both == {told["one_shot-random"], told["feddm-random"]}
+    assert len(both) == 2
+
+
+def _look(line) -> tuple[str, str]:
+    return line.get_marker(), line.get_markerfacecolor()
+
+
 def test_clients_have_bars_where_they_were_scored(run, section):
     metrics = {"accuracy": 0.5, "client_accuracies": [0.25, None, 0.75]}
     scored = section(run("fedavg", "federated", metrics=metrics))

@@ -22,6 +22,12 @@ def test_other_methods_take_colours_that_no_known_method_of_the_report_has():
     assert styles["scaffold"].colour not in known
 
 
+def test_no_two_methods_share_both_colour_and_marker():
+    methods = ["fedavg", "fedprox", "random", "kmeans", "dm", *(f"m{i}" for i in range(50))]
+    looks = [Palette.of(methods).styles[method] for method in methods]
+    assert len({(look.colour, look.marker) for look in looks}) == len(methods)
+
+
 def test_arms_of_one_method_share_the_colour_and_differ_in_marks(run):
     arms = group([run("dm", "distillation", config={"ipc": n}) for n in (1, 10, 50)])
     looks = list(Palette.of(["dm"]).of_arms(arms).values())

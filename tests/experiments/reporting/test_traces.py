@@ -65,7 +65,8 @@ def test_one_shot_stands_at_its_seconds_and_runs_without_time_nowhere(rounds, ru
         rounds("one_shot-random", [0.25]),
         timed(run, "one_shot-dm", [0.75], [8.0]),
     )
-    (only,) = over_rounds(found, Palette.of(["dm"]), SECONDS).traces
+    looks = Palette.of(["dm"]).of_arms(found.arms)
+    (only,) = over_rounds(found.arms, looks, SECONDS).traces
     assert (only.label, only.x.tolist(), only.mean.tolist()) == ("one_shot-dm", [8.0], [0.75])
 
 
@@ -88,7 +89,7 @@ def test_seeds_of_unequal_length_are_cut_to_the_shortest(rounds):
 
 def test_one_shot_arms_are_points_prolonged_by_a_level(rounds, section):
     found = section(rounds("fedavg", [0.25, 0.5]), rounds("one_shot-dm", [0.75]))
-    chart = over_rounds(found, Palette.of([]), BYTES)
+    chart = over_rounds(found.arms, Palette.of([]).of_arms(found.arms), BYTES)
     lines, points = [t for t in chart.traces if t.band], [t for t in chart.traces if not t.band]
     assert [t.label for t in lines] == ["fedavg"]
     assert [(t.label, t.x[0], t.mean[0]) for t in points] == [("one_shot-dm", 150.0, 0.75)]
