@@ -1,6 +1,6 @@
 """A section holds the arms of one scenario on one data set, and says which of them are rivals."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -48,21 +48,17 @@ class Section:
     @property
     def rivals(self) -> tuple[tuple[Arm, ...], ...]:
         """The arms that compete with one another, bounds aside, in the order of the arms."""
-        groups: dict[tuple[object, ...], list[Arm]] = {}
-        for arm in self.arms:
-            if not arm.bound:
-                groups.setdefault(self.budget(arm), []).append(arm)
-        return tuple(map(tuple, groups.values()))
+        return _grouped((arm for arm in self.arms if not arm.bound), self.budget)
 
     @property
     def peers(self) -> tuple[tuple[Arm, ...], ...]:
-        """The rivals that spend alike: of a federation, those of one kind with as many images."""
+        """The rivals of one kind: of a federation, those that upload as many images, or weights.
+
+        Arms that upload weights are peers whatever their rounds and compression.
+        """
         if self.scenario != "federated":
             return self.rivals
-        groups: dict[tuple[object, ...], list[Arm]] = {}
-        for arm in self.arms:
-            groups.setdefault((arm.family, arm.size, *self.budget(arm)), []).append(arm)
-        return tuple(map(tuple, groups.values()))
+        return _grouped(self.arms, lambda arm: (arm.family, arm.size, *self.budget(arm)))
 
     def budget(self, arm: Arm) -> tuple[object, ...]:
         """Returns what arms have to share to be rivals: their conditions and what they store.
@@ -93,6 +89,16 @@ class Section:
         if arm.bound or arm in able:
             return None
         return min(able, key=lambda other: len({*other.tags()} - {*arm.tags()}), default=None)
+
+
+def _grouped(
+    arms: Iterable[Arm], key: Callable[[Arm], tuple[object, ...]]
+) -> tuple[tuple[Arm, ...], ...]:
+    """Returns the arms of equal keys together, groups and arms in the order of the arms."""
+    groups: dict[tuple[object, ...], list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(key(arm), []).append(arm)
+    return tuple(map(tuple, groups.values()))
 
 
 def sections(runs: Iterable[Run]) -> tuple[Section, ...]:
