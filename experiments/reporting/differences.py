@@ -9,19 +9,16 @@ from fedcl.statistics import CONFIDENCE, PairedTest, holm, paired_test, pairs_ne
 
 LEVEL = 1 - CONFIDENCE
 
-_ACCURACIES = (
-    Column("accuracy", "Accuracy", "points"),
-    Column("worst_client_accuracy", "Worst client", "points"),
-)
-_AVERAGES = (
-    Column("average_accuracy", "Average accuracy", "points"),
-    Column("average_forgetting", "Forgetting", "points"),
-)
-# What is compared, the headline first; the tests are of that.
+# What is compared, by a section's headline, which comes first and is what the tests are of.
 _MEASURES = {
-    "federated": _ACCURACIES,
-    "continual": _AVERAGES,
-    "federated_continual": _AVERAGES,
+    "accuracy": (
+        Column("accuracy", "Accuracy", "points"),
+        Column("worst_client_accuracy", "Worst client", "points"),
+    ),
+    "average_accuracy": (
+        Column("average_accuracy", "Average accuracy", "points"),
+        Column("average_forgetting", "Forgetting", "points"),
+    ),
 }
 _PAIR = (Column("arm", "Arm"), Column("versus", "Against"), Column("pairs", "Pairs", "count"))
 _TESTS = (
@@ -31,29 +28,27 @@ _TESTS = (
     Column("flips_holm", "Holm, sign flips", "probability"),
     Column("real", "Real"),
 )
-_MEMORY = (
-    "more accuracy and less forgetting are better. The other is the random memory of the same "
-    "budget or the best other arm of it."
-)
-_OTHERS = {
-    "federated": (
+_READING = {
+    "accuracy": (
         "more is better. The other uploads random images, as many of a class, or is the best "
-        "other arm that uploads the same kind of thing, as many."
+        "other arm that uploads as many, or weights, in whatever rounds and compression."
     ),
-    "continual": _MEMORY,
-    "federated_continual": _MEMORY,
+    "average_accuracy": (
+        "more accuracy and less forgetting are better. The other is the random memory of the same "
+        "budget or the best other arm of it."
+    ),
 }
 
 
 def differences(section: Section) -> Table | None:
-    """Returns each arm against random images and the best other arm that spends as much.
+    """Returns each arm against random images and the best other arm among its peers.
 
     None where no two such arms share two seeds: one difference has no spread to be judged by.
     """
     found = list(_found(section))
     if not found:
         return None
-    measures = _MEASURES[section.scenario]
+    measures = _MEASURES[section.headline]
     students = _corrected([test.student for _, _, test in found])
     flips = _corrected([test.flips for _, _, test in found])
     rows = tuple(
@@ -69,7 +64,7 @@ def differences(section: Section) -> Table | None:
         )
         for (arm, other, test), *corrected in zip(found, students, flips, strict=True)
     )
-    notes = tuple(_notes([test for _, _, test in found], _OTHERS[section.scenario]))
+    notes = tuple(_notes([test for _, _, test in found], _READING[section.headline]))
     columns = (*_PAIR, *measures, *_TESTS)
     return Table(f"{section.slug}-paired", "Which differences are real", columns, rows, notes=notes)
 
@@ -101,8 +96,8 @@ def _verdict(student: float | None, flips: float | None) -> Cell:
     return "yes" if flips is None or flips < LEVEL else "by t alone"
 
 
-def _notes(tests: Sequence[PairedTest], others: str) -> Iterator[str]:
-    yield f"Arm minus the other on the same seeds, with the paired 95 % t-interval; {others}"
+def _notes(tests: Sequence[PairedTest], reading: str) -> Iterator[str]:
+    yield f"Arm minus the other on the same seeds, with the paired 95 % t-interval; {reading}"
     yield (
         "p is the accuracy's: by the paired t-test, and by flipping the signs of the seeds' "
         "differences, which takes nothing for normal. Holm corrects for all rows, "

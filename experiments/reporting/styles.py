@@ -115,12 +115,12 @@ _OTHER_COLOURS = (_BLUE, _PURPLE, _GREEN, _SKY, _ORANGE, _VERMILLION)
 
 def _unlike(taken: Sequence[Style]) -> Iterator[Style]:
     """Yields looks of other colours or markers than those, the first 60 all different."""
-    had, colours = [style.colour for style in taken], len(_OTHER_COLOURS)
-    spare = sorted(_OTHER_COLOURS, key=had.count)
+    had = [style.colour for style in taken]
+    spare, seen = sorted(_OTHER_COLOURS, key=had.count), {(s.colour, s.marker) for s in taken}
     for i in count():
         marker = (i + 5 + i // len(_MARKERS)) % len(_MARKERS)
-        look = Style(spare[i % colours], marker, (i + 1) % len(_DASHES))
-        if (look.colour, look.marker) not in {(style.colour, style.marker) for style in taken}:
+        look = Style(spare[i % len(spare)], marker, (i + 1) % len(_DASHES))
+        if (look.colour, look.marker) not in seen:
             yield look
 
 
