@@ -50,11 +50,18 @@ def test_an_arm_looks_the_same_under_all_conditions(rounds, section):
     by_title = {plate.title: plate for plate in plates(found, Palette.of([]))}
     (panel,) = by_title["Accuracy over bytes: the Pareto front"].panels
     both, alone = ({_look(c.lines[0]) for c in axes.containers} for axes in panel.figure.axes)
-    _, *handles = panel.figure.legends[0].legend_handles
-    told = {handle.get_label(): _look(handle) for handle in handles}
+    told = _told(panel.figure)
     assert alone == {told["one_shot-random"]}
     assert both == {told["one_shot-random"], told["feddm-random"]}
     assert len(both) == 2
+    curves = [_told(panel.figure) for panel in by_title["Accuracy over rounds"].panels]
+    assert len({looks["one_shot-random"] for looks in curves}) == 1
+
+
+def _told(figure) -> dict[str, tuple[str, str]]:
+    """The look of each label in a figure's legend."""
+    (legend,) = figure.legends
+    return {handle.get_label(): _look(handle) for handle in legend.legend_handles}
 
 
 def _look(line) -> tuple[str, str]:
