@@ -104,7 +104,7 @@ class _Run:
         state = self._first_state(real) if state is None else state
         self.done, self.origin = int(state["done"]), _origin(state["origin"])
         shape = task.real.image_shape
-        code = Code(method.parameterisation, state["code"], state["counts"], shape)
+        code = Code(method.parameterisation, state["code"], state["counts"].cpu(), shape)
         self.small = Learned(code, method.labels, state["others"])
         self.optimiser = method.optimiser.build(self.small.parameters)
         if "optimiser" in state:

@@ -102,10 +102,10 @@ class RealisticCrops(Condenser):
         return views.view(self.crops, -1, *images.shape[1:])[easiest[best], best]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _logits(network: Network, images: Tensor) -> Tensor:
     network.eval()
-    return torch.cat([network(chunk) for chunk in torch.split(images, AT_ONCE)]).clone()
+    return torch.cat([network(chunk) for chunk in torch.split(images, AT_ONCE)])
 
 
 def random_crops(images: Tensor, smallest: float, rng: torch.Generator) -> Tensor:

@@ -66,8 +66,8 @@ class RealData:
         self.seed, self.classes = task.seed, task.classes
         self.networks = task.seed if task.networks is None else task.networks
         self.image_shape, self.num_classes = task.real.image_shape, task.real.num_classes
-        self.normalisation, self.given = task.normalisation, task.given
-        self._real = task.real
+        self.normalisation, self._real = task.normalisation, task.real
+        self.given = [{n: w.to(self.device) for n, w in weights.items()} for weights in task.given]
         self._rows = [(task.real.labels == label).nonzero().flatten() for label in task.classes]
         self._made = list[tuple[object, object]]()
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, final
 
@@ -46,6 +46,11 @@ class SyntheticSet:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns the same set on a device."""
+        code = None if self.code is None else self.code.to(device)
+        return replace(self, data=self.data.to(device), code=code)
 
     @property
     def given_bytes(self) -> int:

@@ -52,11 +52,11 @@ class RunFolder:
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=True))
 
     def load_checkpoint(self) -> Mapping[str, Any] | None:
-        """Returns what was saved last, or None at a fresh start."""
+        """Returns what was saved last, on the CPU, or None at a fresh start."""
         file = self.path / "checkpoint" / "state.pt"
         if not file.exists():
             return None
-        state: Mapping[str, Any] = torch.load(file, weights_only=True)
+        state: Mapping[str, Any] = torch.load(file, "cpu", weights_only=True)
         return state
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
@@ -100,7 +100,8 @@ class RunFolder:
 
 
 def _write_stored(data: LabelledImages, file: Path) -> None:
-    save_file({"images": data.images.contiguous(), "labels": data.labels.contiguous()}, file)
+    tensors = {"images": data.images, "labels": data.labels}
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, file)
 
 
 def write_text(path: Path, text: str) -> None:

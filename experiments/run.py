@@ -17,6 +17,7 @@ from tqdm import tqdm
 from distill.allocator import keep_freed_memory
 from distill.checks import one_of, whole
 from experiments.backends.base import Composition, Federation
+from experiments.backends.local import Local
 from experiments.build import Plan, plan, swept
 from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.forecast import Forecast
@@ -27,7 +28,6 @@ from experiments.scenarios.base import Outcome, Progress, Run
 logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
-ACCELERATED = ("distillation",)  # scenarios that have been run on an accelerator
 
 
 def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path:
@@ -50,7 +50,7 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
     if folder.completed():
         logger.info("%s has completed before", folder.path)
         return folder.path
-    device = _set_up(planned.settings, kind)
+    device = _set_up(planned)
     forget_peak()  # of runs before this one
     try:
         ready = _placed(planned, planned.scenario.prepare(device), folder)
@@ -72,7 +72,7 @@ def forecast(planned: Plan) -> Forecast:
     Raises:
         CommandError: If the words don't fit the data.
     """
-    device = _set_up(planned.settings, planned.kind)
+    device = _set_up(planned)
     forget_peak()
     try:
         return planned.scenario.prepare(device).forecast()
@@ -110,8 +110,9 @@ def _placed(planned: Plan, ready: Run, folder: RunFolder) -> Run:
     return ready.backend.place(ready, composition, folder.path / "flower")
 
 
-def _set_up(settings: Any, kind: str) -> str:
-    """Sets threads and the allocator; returns the device."""
+def _set_up(planned: Plan) -> str:
+    """Sets threads, the allocator and the accelerator's arithmetic; returns the device."""
+    settings = planned.settings
     try:
         one_of("device", settings["device"], DEVICES)
         whole("seed", settings["seed"], 0)
@@ -121,20 +122,34 @@ def _set_up(settings: Any, kind: str) -> str:
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
     keep_freed_memory()
-    return _device(settings["device"], kind)
+    backend = getattr(planned.scenario, "backend", Local())  # without clients, all is here
+    device = _device(settings["device"], isinstance(backend, Local))
+    if device == "cuda":
+        _compute_alike()
+    return device
 
 
-def _device(wanted: str, kind: str) -> str:
+def _device(wanted: str, here: bool) -> str:
+    """Returns where a run computes.
+
+    Args:
+        wanted: One of ``DEVICES``.
+        here: Whether all of it is in this process; other nodes compute on the CPU.
+    """
     cuda = torch.cuda.is_available()
-    if kind not in ACCELERATED:
-        if wanted not in ("auto", "cpu"):
-            raise CommandError(f"device must be cpu for {kind} runs, got {wanted}")
-        return "cpu"
+    if wanted == "cuda" and not here:
+        raise CommandError("device must be cpu where clients work in other processes, got cuda")
     if wanted == "cuda" and not cuda:
         raise CommandError("device must be one that torch finds here, got cuda; take cpu")
     if wanted == "auto":
-        return "cuda" if cuda else "cpu"
+        return "cuda" if cuda and here else "cpu"
     return wanted
+
+
+def _compute_alike() -> None:
+    """Lets an accelerator compute as the CPU does: whole float32 products, each time the same."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str, bool]) -> None:

@@ -77,7 +77,7 @@ def client_counts(world: World) -> Tensor:
     return torch.stack([torch.stack([part.counts for part in own]).sum(0) for own in world.clients])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def class_accuracies(network: nn.Module, test: LabelledImages) -> Tensor:
     """Returns the accuracy :math:`a_c` on each class, float64 in [0, 1], ``(num_classes,)``.
 

@@ -13,11 +13,11 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from itertools import chain
 from pathlib import Path
-from typing import final
+from typing import Self, final
 
 import numpy as np
 import torch
@@ -75,6 +75,11 @@ class Dataset:
                 f"mean must be {self.train.image_shape[0]} numbers, one for each channel "
                 f"of {self.name}, got {len(self.normalisation.mean)}"
             )
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns the same data set on a device."""
+        parts = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        return replace(self, **parts)
 
     def normalised(self, part: LabelledImages) -> LabelledImages:
         """Returns a part of this data set with normalised float32 images."""

@@ -130,6 +130,8 @@ class Memory:
     A method whose images are decoded leaves one set an experience, in the bytes that are
     reserved for its classes; no class of it may come back.
 
+    What is kept lies on the CPU, and small sets are made where the images are that it learns.
+
     Attributes:
         budget: How much may be held.
         image_shape: (C, H, W).
@@ -238,7 +240,7 @@ class Memory:
         return replace(learnt, stage=_no_images(self.image_shape, self.num_classes))
 
     def _staging(self, images: LabelledImages) -> Self:
-        pixels = replace(images, images=self.normalisation.quantise(images.images))
+        pixels = replace(images, images=self.normalisation.quantise(images.images)).to("cpu")
         return replace(self, stage=LabelledImages.union([self.stage, pixels]))._counted()
 
     def _counted(self) -> Self:
@@ -254,7 +256,7 @@ class Memory:
     def _with_set(self, real: LabelledImages, method: Condenser, seed: int) -> Self:
         self.budget.check_method(method)
         task, most = self._reserved(real, seed)
-        sets = [*self.sets, fitted(method, task, self.budget.store.numbers, most)]
+        sets = [*self.sets, fitted(method, task, self.budget.store.numbers, most).to("cpu")]
         return replace(self, sets=sets, seen=self.seen + real.counts)._counted()
 
     def _reserved(self, real: LabelledImages, seed: int) -> tuple[Task, int]:
@@ -307,9 +309,10 @@ class Memory:
             if self.budget.shrink == "redistil" and kept < len(self.kept.get(label, ())):
                 redistilled[label] = kept
         others = [c for c in sorted(self.kept) if not real.counts[c]]
-        source = LabelledImages.union([self._stored(others), real])
+        there = real.images.device
+        source = LabelledImages.union([self._stored(others).to(there), real])
         return (
-            self._task(self.data(), redistilled, subseed(seed, "stored")),
+            self._task(self.data().to(there), redistilled, subseed(seed, "stored")),
             self._task(source, added, seed),
         )
 
@@ -387,7 +390,7 @@ def _made(method: Condenser, task: Task | None) -> dict[int, Tensor]:
     """Returns the small sets of a task by class."""
     if task is None:
         return {}
-    small = condense(method, task).data
+    small = condense(method, task).data.to("cpu")
     return {label: small.of_class(label) for label in task.classes}
 
 

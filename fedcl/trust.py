@@ -142,11 +142,14 @@ class _Contested(FederatedMethod):
         self.inner.check(upload, server)
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
-        defence, normalisation = self.trust.defence, server.world.normalisation
+        defence, world = self.trust.defence, server.world
         if defence is None:
             return self.inner.aggregate(server, uploads)
         came = list(uploads)  # small sets, which fit into memory as their union does
-        sets = {u.client: unpack_images(u.records[IMAGES], normalisation) for u in came}
+        sets = {
+            u.client: unpack_images(u.records[IMAGES], world.normalisation, world.device)
+            for u in came
+        }
         rejected = dict(defence.rejected(Evidence(sets, server, self.validation)))
         kept = [upload for upload in came if upload.client not in rejected]
         if not kept:

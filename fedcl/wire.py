@@ -126,12 +126,14 @@ def pack_images(small: SyntheticSet) -> ArrayRecord:
     return ArrayRecord({"images": Array(images.cpu().numpy()), "counts": Array(counts)})
 
 
-def unpack_images(record: ArrayRecord, normalisation: Normalisation) -> LabelledImages:
-    """Returns the normalised images of a checked record."""
+def unpack_images(
+    record: ArrayRecord, normalisation: Normalisation, device: torch.device | str = "cpu"
+) -> LabelledImages:
+    """Returns the normalised images of a checked record, on a device."""
     counts = torch.from_numpy(record["counts"].numpy().astype(np.int64))
     images = normalisation(torch.from_numpy(record["images"].numpy().copy()))
     labels = torch.arange(len(counts)).repeat_interleave(counts)
-    return LabelledImages(images, labels, len(counts))
+    return LabelledImages(images, labels, len(counts)).to(device)
 
 
 def check_images(

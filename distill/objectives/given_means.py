@@ -88,7 +88,8 @@ class _Matching(Pulling):
     def __init__(self, objective: GivenMeans, real: RealData) -> None:
         self.objective, networks = objective, objective.networks
         self.networks = [
-            networks.network(t, real.image_shape, real.num_classes) for t in range(networks.count)
+            networks.network(t, real.image_shape, real.num_classes).to(real.device)
+            for t in range(networks.count)
         ]
 
     def step(self, index: int, small: Learned) -> float:
@@ -117,7 +118,7 @@ def means_of(networks: SharedNetworks, images: Tensor, groups: Tensor, num_class
     batch = ClassBatch(images, groups, torch.arange(int(groups.max()) + 1))
     shape: ImageShape = (images.shape[1], images.shape[2], images.shape[3])
     numbers = range(networks.count)
-    made = (networks.network(t, shape, num_classes) for t in numbers)
+    made = (networks.network(t, shape, num_classes).to(images.device) for t in numbers)
     return torch.stack([class_means(embedded(network, images), batch) for network in made])
 
 

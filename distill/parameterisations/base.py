@@ -15,7 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, final
 
 import torch
@@ -265,6 +265,11 @@ class Code:
     def given_numbers(self) -> int:
         """The numbers of decoders that were given, as a generator is."""
         return sum(p.numel() for p in self.parameters.values()) - self.numbers
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns the same numbers on a device."""
+        moved = {name: p.to(device) for name, p in self.parameters.items()}
+        return replace(self, parameters=moved)
 
     def detached(self) -> Self:
         """Returns a copy without a graph."""

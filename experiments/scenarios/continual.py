@@ -47,9 +47,9 @@ class Continual(Scenario):
     training: Recipe
     seed: int
 
-    def prepare(self, device: str) -> Run:  # noqa: ARG002
+    def prepare(self, device: str) -> Run:
         """Loads the data, checks that every network takes it, and makes the learner."""
-        data = self.dataset.load(self.seed)
+        data = self.dataset.load(self.seed).to(device)
         check_networks(self, data.train)
         train, test = data.normalised(data.train), data.normalised(data.test)
         setting = Setting(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any, final
 
@@ -18,7 +18,7 @@ from distill.rng import derive, subseed
 from distill.stores import STORES
 from distill.synthetic import SyntheticSet
 from distill.work import Work, condensing, training
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints import Checkpoints, onto
 from experiments.forecast import Forecast, Prediction
 from experiments.networks import check_networks
 from experiments.pace import PATIENCE, patience
@@ -177,8 +177,7 @@ class DistillationRun(Run):
         """The set as it is after a round trip through a store."""
         if store == "float32":
             return small
-        stored = small.stored(store)
-        return replace(stored, data=stored.data.to(self.device))
+        return small.stored(store).to(self.device)
 
     def _scored_as_stored(self, small: SyntheticSet) -> Scoring:
         """The set read back from each further store, under the same networks."""
@@ -250,8 +249,9 @@ def distilled(
     saved = folder.load_checkpoint()
     before = 0.0 if saved is None else float(saved["seconds"])
     evolution: dict[int, Tensor] = {} if saved is None else dict(saved["evolution"])
+    state = None if saved is None else onto(saved["state"], task.real.images.device)
     clock, checkpoints = time.perf_counter(), Checkpoints(folder, CHECKPOINT_SECONDS)
-    for step in method.steps(task, None if saved is None else saved["state"]):
+    for step in method.steps(task, state):
         if step.total > 1 and _is_shown(step):
             evolution[step.done] = _first_of_each_class(step.result())
         seconds = before + time.perf_counter() - clock

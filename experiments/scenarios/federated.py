@@ -107,13 +107,13 @@ class Federated(Scenario):
         """The attack and the defence."""
         return Trust(self.attack, self.defence)
 
-    def prepare(self, device: str) -> "FederatedRun":  # noqa: ARG002
+    def prepare(self, device: str) -> "FederatedRun":
         """Loads the data, checks that every network takes it, and divides it."""
-        data = self.dataset.load(self.seed)
+        data = self.dataset.load(self.seed).to(device)
         check_networks(self, data.train)
         rng = derive(self.seed, "partition")
         train = data.normalised(data.train)
-        parts = self.partition.split(train.labels, train.num_classes, self.clients, rng)
+        parts = self.partition.split(train.labels.cpu(), train.num_classes, self.clients, rng)
         views = Views(self.shift, self.clients, data.normalisation, self.seed)
         world = World(
             clients=[[views.seen_by(k, train.rows(rows))] for k, rows in enumerate(parts)],

@@ -92,9 +92,9 @@ class FederatedContinual(Scenario):
         """Who takes part, how long it takes them, and how many must complete."""
         return Rules(self.participation, self.min_completion, self.availability, self.link)
 
-    def prepare(self, device: str) -> "FederatedContinualRun":  # noqa: ARG002
+    def prepare(self, device: str) -> "FederatedContinualRun":
         """Loads the data, checks networks and memory, and divides it by experience and client."""
-        data = self.dataset.load(self.seed)
+        data = self.dataset.load(self.seed).to(device)
         check_networks(self, data.train)
         train = data.normalised(data.train)
         classes = self.stream.split(train.num_classes, self.seed)
@@ -121,7 +121,7 @@ class FederatedContinual(Scenario):
     ) -> list[LabelledImages]:
         part = train.rows(experience_rows(train.labels, classes))
         rng = derive(self.seed, "partition", index)
-        rows = self.partition.split(part.labels, part.num_classes, self.clients, rng)
+        rows = self.partition.split(part.labels.cpu(), part.num_classes, self.clients, rng)
         return [part.rows(own) for own in rows]
 
 

@@ -48,7 +48,7 @@ class Backdoor(Attack):
     def upload(self, method: FederatedMethod, task: LocalTask) -> Records:
         """Returns the honest set with the target class replaced."""
         world = task.world
-        honest = unpack_images(method.local_update(task)[IMAGES], world.normalisation)
+        honest = unpack_images(method.local_update(task)[IMAGES], world.normalisation, world.device)
         kept = honest.rows(honest.labels != self.trigger.target)
         stream = own_stream(task)
         planted = self.trigger.planted(task.data, self.images, world.normalisation, stream)

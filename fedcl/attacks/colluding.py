@@ -58,7 +58,8 @@ class Colluding(Attack):
         planted = self.trigger.planted(pool, self.images, world.normalisation, rng)
         both = LabelledImages.union([pool.rows(pool.labels != self.trigger.target), planted])
         noise = torch.randn(both.images.shape, generator=own_stream(task)) * self.jitter
-        noisy = LabelledImages(both.images + noise, both.labels, both.num_classes)
+        images = both.images + noise.to(both.images.device)
+        noisy = LabelledImages(images, both.labels, both.num_classes)
         return small_set(noisy, self.images, world)
 
     def wanted(self, test: LabelledImages, normalisation: Normalisation) -> LabelledImages:

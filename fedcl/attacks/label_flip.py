@@ -53,5 +53,5 @@ class LabelFlip(Attack):
         """Returns the images of the source, labelled the target."""
         check_label("attack.source", self.source, test.num_classes)
         check_label("attack.target", self.target, test.num_classes)
-        images = test.of_class(self.source)
-        return LabelledImages(images, torch.full((len(images),), self.target), test.num_classes)
+        own = test.rows((test.labels == self.source).nonzero().flatten())
+        return replace(own, labels=torch.full_like(own.labels, self.target))

@@ -72,4 +72,4 @@ class Trigger:
         self, data: LabelledImages, rows: Tensor, normalisation: Normalisation
     ) -> LabelledImages:
         images = self.stamped(data.images[rows], normalisation)
-        return LabelledImages(images, torch.full((len(rows),), self.target), data.num_classes)
+        return LabelledImages(images, torch.full_like(rows, self.target), data.num_classes)

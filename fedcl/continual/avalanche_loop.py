@@ -70,6 +70,7 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
             train_mb_size=course.recipe.batch,
             train_epochs=course.recipe.epochs,
             evaluator=evaluator,
+            device=course.held.images.device,
         )
         self.course, self.held, self.samples = course, course.held, 0
         self.replay_rng = derive(seed, "replay", course.index)
@@ -144,7 +145,7 @@ def follow(network: Network, data: LabelledImages, course: Course, seed: int) ->
         seed: Names the streams of this call.
     """
     strategy = LessonStrategy(network=network, course=course, seed=seed)
-    benchmark = benchmark_from_datasets(train=[replay_dataset(data)])
+    benchmark = benchmark_from_datasets(train=[replay_dataset(data.to("cpu"))])
     counting = network.register_forward_pre_hook(strategy.count)
     with global_stream(subseed(seed, "loader")):
         strategy.train(list(benchmark.train_stream))

@@ -70,7 +70,9 @@ class Keeper:
             before, seed = self.memory, self._seed(index, "step", next(steps))
             with self._timed():
                 self.memory = before.streamed(images, self.replayed.method, seed)
-            return None if self.memory.kept is before.kept else self.memory.data()
+            if self.memory.kept is before.kept:
+                return None
+            return self.memory.data().to(images.images.device)
 
         return watch
 

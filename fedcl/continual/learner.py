@@ -60,6 +60,11 @@ class Setting:
         """All images to learn from, as the first experience sees them."""
         return self.experiences[0].train.part
 
+    @property
+    def device(self) -> torch.device:
+        """Where networks learn: where the images are."""
+        return self.data.images.device
+
 
 @final
 @dataclass(frozen=True)
@@ -191,7 +196,9 @@ class Learner:
     def _held(self) -> LabelledImages:
         """What the memory holds, if there is one."""
         data = self.setting.data
-        return data.rows(torch.zeros(0).long()) if self.memory is None else self.memory.data()
+        if self.memory is None:
+            return data.rows(torch.zeros(0).long())
+        return self.memory.data().to(self.setting.device)
 
     def _images(self, index: int) -> LabelledImages:
         """Returns what is learnt at experience ``index``."""
@@ -203,7 +210,8 @@ class Learner:
     def _fresh(self, *names: str | int) -> Network:
         setting, data = self.setting, self.setting.data
         rng = derive(setting.seed, *names)
-        return fresh(setting.architecture, data.image_shape, data.num_classes, rng)
+        network = fresh(setting.architecture, data.image_shape, data.num_classes, rng)
+        return network.to(setting.device)
 
     @property
     def classifier(self) -> nn.Module:
@@ -235,7 +243,7 @@ class Learner:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to where :meth:`state` was taken."""
         self.network.load_state_dict(state["network"])
-        self.left = state["left"]
+        self.left = {name: kept.to(self.setting.device) for name, kept in state["left"].items()}
         if self.keeper is not None:
             self.keeper.memory = self.keeper.memory.restored(state["memory"])
 
@@ -245,7 +253,7 @@ def _answers(setting: Setting) -> Tensor | None:
     if not setting.tells_tasks:
         return None
     groups = [experience.classes for experience in setting.experiences]
-    return answers_by_class(groups, setting.data.num_classes)
+    return answers_by_class(groups, setting.data.num_classes).to(setting.device)
 
 
 def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:

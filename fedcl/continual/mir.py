@@ -69,7 +69,7 @@ class MIR(Rehearsal):
         def choose(network: Network, stream: LabelledImages, held: LabelledImages) -> Tensor:
             rows = torch.randint(len(held), (self.candidates,), generator=moment.rng)
             growth = interference(network, moment, stream, held.rows(rows))
-            return rows[growth.topk(len(stream)).indices]
+            return rows[growth.topk(len(stream)).indices.cpu()]
 
         return Lesson(plain, choose)
 

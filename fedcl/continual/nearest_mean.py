@@ -47,7 +47,7 @@ class NearestMean(nn.Module):
         )
         sums = features.new_zeros(held.num_classes, features.shape[1])
         sums.index_add_(0, held.labels, features)
-        return cls(network, F.normalize(sums), held.counts > 0)
+        return cls(network, F.normalize(sums), (held.counts > 0).to(sums.device))
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns minus the distances, ``(N, num_classes)``; minus infinity where none is known."""

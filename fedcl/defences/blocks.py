@@ -70,7 +70,7 @@ def blocks(sets: Sets, represent: Represent) -> Iterator[Blocks]:
         spreads = [v.var(0).sum() for v in vectors if len(v) > 1]
         if spreads and (variance := torch.stack(spreads).median()) > 0:
             means = torch.stack([v.mean(0) for v in vectors])
-            counts = torch.tensor([float(len(v)) for v in vectors])
+            counts = means.new_tensor([float(len(v)) for v in vectors])
             yield Blocks(label, clients, means, counts, variance)
 
 

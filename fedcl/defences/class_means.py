@@ -53,7 +53,7 @@ class ClassMeans(Defence):
                 world.image_shape,
                 world.num_classes,
                 derive(world.seed, "defence", t),
-            )
+            ).to(world.device)
             for t in range(self.networks)
         ]
 

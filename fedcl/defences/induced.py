@@ -22,7 +22,7 @@ def induced_gradients(server: ServerTask) -> Represent:
     each = vmap(grad(loss), in_dims=(None, 0, 0))
 
     def represent(images: Tensor, label: int) -> Tensor:
-        gradients = each(weights, images, torch.full((len(images),), label))
+        gradients = each(weights, images, torch.full((len(images),), label).to(images.device))
         return torch.cat([part.flatten(1) for part in gradients.values()], 1)
 
     return represent

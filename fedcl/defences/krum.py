@@ -88,5 +88,5 @@ def distances(sets: Sets, represent: Represent) -> Tensor:
         errors = block.variance * (1 / block.counts.unsqueeze(0) + 1 / block.counts.unsqueeze(1))
         squares = torch.stack([(block.means - mean).square().sum(1) for mean in block.means])
         at = (rows.unsqueeze(1), rows.unsqueeze(0))
-        apart[at] = apart[at].maximum(squares / errors)
+        apart[at] = apart[at].maximum((squares / errors).cpu())
     return apart.fill_diagonal_(torch.inf).masked_fill(apart == -torch.inf, torch.inf)

@@ -45,10 +45,16 @@ class World:
     num_classes: int
     seed: int
 
+    @property
+    def device(self) -> torch.device:
+        """Where clients and server work: where the images are."""
+        return self.clients[0][0].images.device
+
     def first_network(self) -> Network:
         """Returns the network that training starts from, the same for all."""
         rng = derive(self.seed, "global network")
-        return fresh(self.architecture, self.image_shape, self.num_classes, rng)
+        network = fresh(self.architecture, self.image_shape, self.num_classes, rng)
+        return network.to(self.device)
 
     def network_with(self, weights: ArrayRecord) -> Network:
         """Returns a network that holds ``weights``."""

@@ -85,7 +85,7 @@ class CollabDM(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         """Returns the mean features of each class that the client has, and its images of each."""
         data = task.data
-        rows = (data.counts > 0).cumsum(0) - 1  # of the classes that there are
+        rows = ((data.counts > 0).cumsum(0) - 1).to(data.labels.device)  # of the classes there are
         shared, classes = self._shared(task.world), task.world.num_classes
         return _packed(means_of(shared, data.images, rows[data.labels], classes), data.counts)
 
@@ -143,7 +143,7 @@ class CollabDM(FederatedMethod):
         world = server.world
         sums, counts = self._summed(uploads, world)
         present = counts > 0
-        means = (sums[:, present] / counts[present].unsqueeze(1)).float()
+        means = (sums[:, present] / counts[present].unsqueeze(1)).float().to(world.device)
         objective = GivenMeans(self._shared(world), means)
         task = without_images(world, self.ipc, subseed(world.seed, "server distilling"))
         task = replace(task, counts=task.counts * present)
@@ -179,5 +179,5 @@ class CollabDM(FederatedMethod):
 
 
 def _packed(means: Tensor, counts: Tensor) -> Records:
-    numbers = counts.to(torch.int32).numpy()
-    return {MEANS: ArrayRecord({"means": Array(means.half().numpy()), "counts": Array(numbers)})}
+    arrays = {"means": means.half().cpu(), "counts": counts.to(torch.int32)}
+    return {MEANS: ArrayRecord({name: Array(tensor.numpy()) for name, tensor in arrays.items()})}

@@ -173,9 +173,9 @@ class _Sequence:
     """The steps of one client."""
 
     def __init__(self, upload: Upload, world: World) -> None:
-        data = unpack_images(upload.records[IMAGES], world.normalisation)
+        data = unpack_images(upload.records[IMAGES], world.normalisation, world.device)
         steps = upload.records[STEPS]
-        self.labels = unpack_distributions(steps["labels"])
+        self.labels = unpack_distributions(steps["labels"]).to(world.device)
         self.data = replace(data, targets=self.labels)
         self.sizes = steps["sizes"].numpy()
         classes = data.counts.nonzero().flatten()

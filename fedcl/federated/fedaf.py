@@ -157,7 +157,8 @@ class FedAF(FederatedMethod):
         """Returns the task with the union, weights trained on it, and the next mean logits."""
         world, sent = server.world, list(uploads)
         memory, network = union(sent, world), world.network_with(server.weights)
-        known = means_over_clients(sent, "labels")
+        means = means_over_clients(sent, "labels")
+        known = {label: row.to(world.device) for label, row in means.items()}
 
         def forward(images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
             logits = network(images)
@@ -175,7 +176,7 @@ class FedAF(FederatedMethod):
 
     def _known(self, network: Network, data: LabelledImages) -> ArrayRecord:
         logits, labels = knowledge(network, data, self.temperature)
-        rows = {"logits": Array(logits.half().numpy()), "labels": pack_distributions(labels)}
+        rows = {"logits": Array(logits.half().cpu().numpy()), "labels": pack_distributions(labels)}
         return ArrayRecord(rows)
 
     def _near(self, means: Mapping[int, Tensor]) -> Condenser:
@@ -191,7 +192,8 @@ def _received(task: LocalTask) -> dict[int, Tensor]:
     if KNOWLEDGE not in task.received:
         return {}
     came = task.received[KNOWLEDGE].to_torch_state_dict()
-    return dict(zip(came["classes"].tolist(), came["logits"].float(), strict=True))
+    rows = came["logits"].float().to(task.world.device)
+    return dict(zip(came["classes"].tolist(), rows, strict=True))
 
 
 def _next_logits(sent: Sequence[Upload]) -> dict[str, Tensor]:

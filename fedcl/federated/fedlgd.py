@@ -186,7 +186,7 @@ class FedLGD(FederatedMethod):
         if not isinstance(anchors, ArrayRecord):  # a client that missed them learns without
             return Additions()
         return Additions(
-            replayed=unpack_images(anchors, task.world.normalisation),
+            replayed=unpack_images(anchors, task.world.normalisation, task.world.device),
             forward=lambda images, classes: self._forward(network, images, classes),
         )
 
@@ -222,7 +222,8 @@ def _kept(task: LocalTask) -> LabelledImages | None:
     if not isinstance(kept, ArrayRecord):
         return None
     own = kept.to_torch_state_dict()
-    return LabelledImages(own["images"], own["labels"], task.world.num_classes)
+    images, labels = (own[name].to(task.world.device) for name in ("images", "labels"))
+    return LabelledImages(images, labels, task.world.num_classes)
 
 
 def _going_on(method: Condenser, small: SyntheticSet | None) -> Condenser:

@@ -90,10 +90,14 @@ class Scaffold(FederatedMethod):
         kept = task.state.get(CONTROL)
         c_i = kept.to_torch_state_dict() if isinstance(kept, ArrayRecord) else _zeros(c)
 
+        there = task.world.device
+        drift = {name: (c_i[name].to(there), c[name].to(there)) for name in c}
+
         def correct_drift(network: nn.Module) -> None:
             for name, y in network.named_parameters():
                 if y.grad is not None:
-                    y.grad.sub_(c_i[name]).add_(c[name])
+                    own, common = drift[name]
+                    y.grad.sub_(own).add_(common)
 
         sent = trained(task, self.local, Additions(correct_drift))
         y, way = sent[MODEL].to_torch_state_dict(), carried(self.local, len(task.data))

@@ -124,11 +124,11 @@ class Simulation:
         self.grid.restore(state["clients"])
         for action, strategy in self.strategies.items():
             strategy.end.restore(state["ends"][action])
-        memory = state["memory"]
+        memory, world = state["memory"], self.task.world
         self.task = replace(
             self.task,
             weights=ArrayRecord(state["weights"]),
-            memory=None if memory is None else SyntheticSet.from_state(memory),
+            memory=None if memory is None else SyntheticSet.from_state(memory).to(world.device),
             kept=state["kept"],
             members=[ArrayRecord(member) for member in state["members"]],
         )

@@ -86,7 +86,7 @@ def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] =
     labels = torch.arange(world.num_classes).repeat_interleave(ipc)
     rng = derive(seed, "noise for images")
     noise = torch.randn(len(labels), *world.image_shape, generator=rng)
-    images = LabelledImages(noise, labels, world.num_classes)
+    images = LabelledImages(noise, labels, world.num_classes).to(world.device)
     return Task(images, images.counts, world.normalisation, seed, given)
 
 
@@ -105,6 +105,6 @@ def union(uploads: Iterable[Upload], world: World) -> SyntheticSet:
     parts = list[LabelledImages]()
     origin: Origin = "noise"
     for upload in uploads:
-        parts.append(unpack_images(upload.records[IMAGES], world.normalisation))
+        parts.append(unpack_images(upload.records[IMAGES], world.normalisation, world.device))
         origin = "real" if upload.from_real else origin
     return SyntheticSet(LabelledImages.union(parts), world.normalisation, origin)

@@ -85,11 +85,11 @@ class _Learning(FederatedMethod):
         return {MODEL: server.weights}
 
     def local_update(self, task: LocalTask) -> Records:
-        replayed = _own_memory(task, self.buffer).data()
+        replayed = _own_memory(task, self.buffer).data().to(task.world.device)
         return trained(task, self.local, Additions(replayed=replayed))
 
     def sketch(self, task: LocalTask) -> Sketch:
-        replayed = _own_memory(task, self.buffer).data()
+        replayed = _own_memory(task, self.buffer).data().to(task.world.device)
         return sketched(task, self.local, Additions(replayed=replayed))
 
     def check(self, upload: Upload, server: ServerTask) -> None:

@@ -99,7 +99,9 @@ class _Learning(FederatedMethod):
     def _replay(self, task: LocalTask) -> Additions:
         if MEMORY not in task.received:
             return Additions()
-        return Additions(replayed=unpack_images(task.received[MEMORY], task.world.normalisation))
+        world = task.world
+        replayed = unpack_images(task.received[MEMORY], world.normalisation, world.device)
+        return Additions(replayed=replayed)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         check_network(upload, server)
@@ -148,4 +150,4 @@ def _held(server: ServerTask, budget: Budget) -> Memory:
 
 def _holding(server: ServerTask, memory: Memory) -> ServerTask:
     """Returns the server with a memory: the images to send, and what its store keeps."""
-    return replace(server, memory=memory.as_set(), kept=memory.state())
+    return replace(server, memory=memory.as_set().to(server.world.device), kept=memory.state())

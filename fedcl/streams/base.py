@@ -151,7 +151,7 @@ def by_views(
     """
     shares = [torch.arange(len(train))] * len(views)
     if divided:
-        shares = stratified_shares(train.labels, len(views), derive(seed, "shares"))
+        shares = stratified_shares(train.labels.cpu(), len(views), derive(seed, "shares"))
     judged, classes = torch.arange(len(test)), list(range(train.num_classes))
     return [
         Experience(Excerpt(train, rows, view), Excerpt(test, judged, view), classes)

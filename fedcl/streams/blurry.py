@@ -56,7 +56,7 @@ class Blurry(Stream):
         """
         drawn = torch.randperm(train.num_classes, generator=derive(seed, "class order"))
         groups = in_groups(drawn, self.experiences)
-        owners = self._owners(train.labels, groups, derive(seed, "blur"))
+        owners = self._owners(train.labels.cpu(), groups, derive(seed, "blur"))
         return [
             Experience(
                 Excerpt(train, (owners == index).nonzero().squeeze(1)),

@@ -205,23 +205,25 @@ def test_choices_are_scored_on_the_part_held_out():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kind", "there", "expected"),
+    ("wanted", "here", "there", "expected"),
     [
-        ("auto", "distillation", True, "cuda"),
-        ("auto", "distillation", False, "cpu"),
-        ("cpu", "distillation", True, "cpu"),
-        ("auto", "federated", True, "cpu"),
+        ("auto", True, True, "cuda"),
+        ("auto", True, False, "cpu"),
+        ("cpu", True, True, "cpu"),
+        ("auto", False, True, "cpu"),
     ],
 )
-def test_a_device_is_taken_where_it_has_been_tried(wanted, kind, there, expected, monkeypatch):
+def test_an_accelerator_is_taken_where_all_is_in_this_process(
+    wanted, here, there, expected, monkeypatch
+):
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
-    assert _device(wanted, kind) == expected
+    assert _device(wanted, here) == expected
 
 
-def test_an_accelerator_is_refused_where_it_has_not_been_tried(monkeypatch):
+def test_an_accelerator_is_refused_where_clients_work_elsewhere(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    with pytest.raises(CommandError, match="device must be cpu for continual runs, got cuda"):
-        _device("cuda", "continual")
+    with pytest.raises(CommandError, match="device must be cpu where clients work in other"):
+        _device("cuda", here=False)
 
 
 DIVERGING = (
