@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from toys import SMALL_WORLD, small_federation
 
 from experiments.build import plan
 from experiments.errors import CommandError, RunFailedError
@@ -181,45 +182,11 @@ def test_a_run_killed_while_clients_train_on_their_own_resumes(tmp_path):
     assert record_of("federated", words, tmp_path / "killed")["metrics"] == unbroken["metrics"]
 
 
-TOY = ["dataset.train_images=200", "network=mlp", "clients=3", "threads=1"]
-SMALL = {
-    "method.iterations": 2,
-    "rounds": 2,
-    "federated.collecting": 1,
-    "federated.networks": 2,
-    "objective.terminal.span": 1,
-    "evaluation.recipe.epochs": 2,
-    "evaluation.recipe.decay_after": 1,
-}
-METHODS: dict[str, list[str]] = {
-    "one_shot": ["method=kmeans", "ipc=2"],
-    "collabdm": ["ipc=2"],
-    "feddm": ["ipc=2"],
-    "dynafed": ["ipc=2"],
-    "fedd3": ["ipc=2"],
-    "dosfl": ["ipc=2", "objective.inner_steps=2", "method.rate_count=2"],
-    "fedaf": ["ipc=2"],
-    "fedlgd": ["ipc=2", "federated.anchors.iterations=2"],
-}
-
-
-def toy_words(method: str) -> list[str]:
-    """The words of a run at toy size, as far as the method has such keys."""
-    words = [f"federated={method}", *METHODS.get(method, []), *TOY]
-    for key, value in SMALL.items():
-        try:
-            plan("federated", [*words, f"{key}={value}"])
-        except CommandError:
-            continue
-        words.append(f"{key}={value}")
-    return words
-
-
 @pytest.fixture(scope="module")
 def toy_record(tmp_path_factory):
     """What a method's run at toy size left; it is made once."""
     output = tmp_path_factory.mktemp("toy")
-    return cache(lambda method: record_of("federated", toy_words(method), output))
+    return cache(lambda method: record_of("federated", small_federation(method), output))
 
 
 @pytest.mark.parametrize("method", known("federated"))
@@ -233,7 +200,7 @@ def test_every_federated_method_runs_on_digits(method, toy_record):
 
 @pytest.mark.parametrize("method", known("federated"))
 def test_a_rehearsal_sends_the_bytes_of_the_run_or_says_that_it_cannot(method, toy_record):
-    scenario = plan("federated", toy_words(method)).scenario
+    scenario = plan("federated", small_federation(method)).scenario
     rounds = [(0, "update")] * scenario.federated.rounds
     ready, rules = scenario.prepare("cpu"), Rules(1.0, 1.0)
     if not isinstance(scenario.federated, Sketching):
@@ -295,7 +262,7 @@ WORLD = {
 }
 UNRELIABLE = [
     *("availability=unreliable", "availability.dropout=0.3", "min_completion=0"),
-    *("link=mobile", "link.stragglers=0.2", "link.deadline=9", *TOY, "clients=5"),
+    *("link=mobile", "link.stragglers=0.2", "link.deadline=9", *SMALL_WORLD, "clients=5"),
 ]
 
 
@@ -340,7 +307,7 @@ def test_a_record_adds_up_the_bytes_and_seconds_of_its_clients(tmp_path):
 
 
 def test_who_never_took_part_counts_in_the_mean_of_clients(tmp_path):
-    words = ["federated=fedavg", "rounds=1", "clients=2", "participation=0.5", *TOY[:2]]
+    words = ["federated=fedavg", "rounds=1", "clients=2", "participation=0.5", *SMALL_WORLD[:2]]
     metrics = record_of("federated", words, tmp_path)["metrics"]
     total = metrics["bytes_up"] + metrics["bytes_down"]
     assert metrics["bytes_per_client_max"] == total

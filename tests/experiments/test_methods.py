@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from toys import small_distilling
 
 from distill.condenser import Task, condense, even_counts
 from distill.labels import HardLabels
@@ -13,18 +14,6 @@ from experiments.build import plan
 from experiments.errors import CommandError
 from experiments.listing import config_folder, known
 
-# Toy sizes by what a preset is made of; keys that its parts don't have are left out below.
-TOY = {
-    "method": {"iterations": 2},
-    "objective.real_batch": 4,
-    "objective.inner_steps": 2,
-    "objective.terminal.batch": 2,
-    "experts": {"count": 1, "epochs": 6, "images": 40},
-    "network_source.recipe.epochs": 1,
-    "network_source.outer": 2,
-    "parameterisation.decoders.0.steps": 5,
-}
-SMALL = ["dataset.train_images=200", "network.width=4", "network.depth=2", "ipc=3"]
 OBJECTIVES = known("objective")
 PARAMETERISATIONS = {
     "pixels": [],
@@ -35,30 +24,8 @@ PARAMETERISATIONS = {
 }
 
 
-def toy(words: list[str]) -> list[str]:
-    """The words with toy sizes wherever the composition has such a key."""
-    config = plan("distillation", [*words, *SMALL]).config
-    added = []
-    for key, value in TOY.items():
-        pairs = (
-            {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-        )
-        added += [f"{path}={v}" for path, v in pairs.items() if has(config, path)]
-    return [*words, *SMALL, *added]
-
-
-def has(config, path: str) -> bool:
-    for part in path.split("."):
-        if isinstance(config, list):
-            config = dict(zip(map(str, range(len(config))), config, strict=True))
-        if not isinstance(config, dict) or part not in config:
-            return False
-        config = config[part]
-    return True
-
-
 def distilled(words: list[str]) -> SyntheticSet:
-    scenario = plan("distillation", toy(words)).scenario
+    scenario = plan("distillation", small_distilling(words)).scenario
     data = scenario.dataset.load(0)
     real = data.normalised(data.train)
     # what a federated round gives: networks that the set is to be good for
@@ -132,7 +99,9 @@ def test_every_preset_names_its_paper(method):
     "method", ["dsa", "cafe", "idc", "ncfm", "frepo", "mtt", "datm", "haba", "rtp", "dd"]
 )
 def test_a_resumed_run_ends_with_the_same_bytes(method):
-    scenario = plan("distillation", [*toy([f"method={method}"]), "method.iterations=4"]).scenario
+    scenario = plan(
+        "distillation", [*small_distilling([f"method={method}"]), "method.iterations=4"]
+    ).scenario
     data = scenario.dataset.load(0)
     real = data.normalised(data.train)
     task = Task(real, even_counts(real, 3), data.normalisation, 0)

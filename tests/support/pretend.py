@@ -122,20 +122,20 @@ def _held(value: Any) -> Any:
     return value.held if isinstance(value, Elsewhere) else value
 
 
-def install() -> str:
-    """Makes torch know the device, once a process; returns its name."""
-    if not hasattr(torch, NAME):
-        _setup_privateuseone_for_python_backend(NAME)
-        getattr(torch, NAME).get_amp_supported_dtype = lambda: [torch.bfloat16]
-        library = torch.library.Library("_", "IMPL")
-        library.fallback(computed, "PrivateUse1")
-        install.library = library  # type: ignore[attr-defined]
-        torch.tensor, torch.as_tensor = _on_either(torch.tensor), _on_either(torch.as_tensor)
-    return NAME
+def install() -> None:
+    """Makes torch know the device, once a process."""
+    if hasattr(torch, NAME):
+        return
+    _setup_privateuseone_for_python_backend(NAME)
+    module = getattr(torch, NAME)
+    module.get_amp_supported_dtype = lambda: [torch.bfloat16]
+    module.manual_seed_all = lambda _seed: None  # it draws nothing of its own
+    module.library = torch.library.Library("_", "IMPL")
+    module.library.fallback(computed, "PrivateUse1")
 
 
-def _on_either(maker: Any) -> Any:
-    """Returns what makes a tensor of numbers on the CPU first: torch asserts elsewhere."""
+def on_either(maker: Any) -> Any:
+    """Returns a maker, torch.tensor say, that makes numbers on the CPU first: torch asserts."""
 
     def made(data: Any, *, device: Any = None, **words: Any) -> torch.Tensor:
         if device is None or torch.device(device).type != NAME:

@@ -1,0 +1,150 @@
+"""On an accelerator every run gives what it gives on the CPU, killed and resumed there, too.
+
+The accelerator is a pretended one (tests/support/pretend.py): it refuses to mix with the CPU, and
+computes as the CPU does, so that numbers must be equal to the last bit.
+"""
+
+import json
+
+import pretend
+import pytest
+import torch
+from toys import SMALL_WORLD, small_distilling, small_federation
+
+from experiments.build import plan
+from experiments.listing import config_folder, known
+from experiments.record import RunFolder
+
+SHORT = ["threads=1", "evaluation.recipe.epochs=1", "evaluation.networks=1"]
+STREAM = "network=mlp dataset.train_images=60 stream.experiences=2 threads=1 training.epochs=1"
+MEMORY = ["method=dm", "method.iterations=2", "buffer.images=20"]
+DECODED = ["method=dm", "parameterisation=tiles", "method.iterations=1", "buffer.images=40"]
+BUFFER = "${buffer}"
+
+
+@pytest.fixture(autouse=True)
+def _pretend(monkeypatch):
+    pretend.install()
+    for name in ("tensor", "as_tensor"):
+        monkeypatch.setattr(torch, name, pretend.on_either(getattr(torch, name)))
+
+
+def without_seconds(value):
+    if isinstance(value, dict):
+        return {k: without_seconds(v) for k, v in value.items() if "seconds" not in k}
+    return [without_seconds(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def found(kind: str, words: list[str], device: str, folder) -> str:
+    """What a run reports; on the pretended accelerator it is killed after its first step."""
+    planned, made = plan(kind, words), RunFolder(folder / device)
+    made.begin(planned.config)
+    if device != "cpu":
+        steps = planned.scenario.prepare(device).steps(made)
+        next(steps)
+        steps.close()
+    steps = planned.scenario.prepare(device).steps(made)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            outcome = end.value
+            break
+    made.write_images(outcome.synthetic, outcome.real)
+    made.write_memories(outcome.memories)
+    return json.dumps(without_seconds([dict(outcome.metrics), list(outcome.history)]))
+
+
+def check(kind: str, words: list[str], folder) -> None:
+    here, there = (found(kind, words, device, folder) for device in ("cpu", pretend.NAME))
+    assert there == here
+
+
+@pytest.mark.parametrize("method", known("method"))
+def test_every_method_distils_there(method, tmp_path):
+    check("distillation", [*small_distilling([f"method={method}"]), *SHORT], tmp_path)
+
+
+@pytest.mark.parametrize("method", known("federated"))
+def test_every_federated_method_runs_there(method, tmp_path):
+    check("federated", small_federation(method), tmp_path)
+
+
+FEDERATED = {
+    "int8": "federated=scaffold rounds=2 compression=int8",
+    "sign": "federated=fedavg rounds=2 compression=sign",
+    "noise": "federated=fedavg rounds=1 shift=noise shift.sigma=0.3 personalise=local",
+    "rotation": "federated=fedavg rounds=1 shift=rotation",
+    **{
+        attack: f"federated=one_shot method=kmeans ipc=2 attack={attack}"
+        for attack in known("attack")
+    },
+    **{
+        defence: "federated=one_shot method=kmeans ipc=2 clients=6 attack=backdoor "
+        f"dataset.validation=0.2 defence={defence}"
+        for defence in known("defence")
+        if defence != "none"
+    },
+}
+
+
+@pytest.mark.parametrize("name", FEDERATED)
+def test_what_surrounds_a_method_runs_there(name, tmp_path):
+    words = [*SMALL_WORLD, *FEDERATED[name].split()]
+    recipe = ["evaluation.recipe.epochs=2", "evaluation.recipe.decay_after=1"]
+    check("federated", words + (recipe if "one_shot" in FEDERATED[name] else []), tmp_path)
+
+
+def has_memory(strategy: str) -> bool:
+    return BUFFER in (config_folder() / "continual" / f"{strategy}.yaml").read_text()
+
+
+SYSTEMS = {
+    "distilled_replay": "method.iterations=1 objective.inner_steps=2",
+    "addressable_memories": "method.iterations=1 objective.inner_steps=2 buffer.images=50",
+    "composition": "method.iterations=1 buffer.images=50",
+    "olcgm": "method.iterations=1 buffer.images=20",
+    "ssd": "method.iterations=1 buffer.images=20",
+}
+
+
+@pytest.mark.parametrize("strategy", known("continual"))
+def test_every_strategy_learns_there(strategy, tmp_path):
+    memory = SYSTEMS[strategy].split() if strategy in SYSTEMS else MEMORY
+    words = [*STREAM.split(), f"continual={strategy}", *(memory if has_memory(strategy) else [])]
+    check("continual", words, tmp_path)
+
+
+CONTINUAL = {
+    **{stream: f"stream={stream}" for stream in known("stream") if stream != "sequence"},
+    **{
+        store: f"storage={store} buffer.images=null buffer.bytes=4000" for store in known("storage")
+    },
+    "staged": "stream=online buffer.staged=10",
+}
+
+
+@pytest.mark.parametrize("name", CONTINUAL)
+def test_every_stream_and_store_runs_there(name, tmp_path):
+    words = [*STREAM.split(), "continual=replay", *MEMORY, *CONTINUAL[name].split()]
+    check("continual", words, tmp_path)
+
+
+@pytest.mark.parametrize("strategy", ["replay", "gdumb"])
+def test_a_memory_of_decoded_sets_is_filled_there(strategy, tmp_path):
+    check("continual", [*STREAM.split(), f"continual={strategy}", *DECODED], tmp_path)
+
+
+@pytest.mark.parametrize("method", known("federated_continual"))
+def test_clients_learn_a_stream_there(method, tmp_path):
+    words = [*SMALL_WORLD, f"federated_continual={method}", "rounds=1", "stream.experiences=2"]
+    check("federated_continual", words + ([] if method == "fedavg" else MEMORY), tmp_path)
+
+
+def test_what_was_left_behind_is_an_error_there():
+    away = torch.ones(3).to(pretend.NAME)
+    assert (away + 1).tolist() == [2, 2, 2]
+    with pytest.raises(RuntimeError, match="same device"):
+        away + torch.ones(3)
+    with pytest.raises(RuntimeError, match="generator"):
+        torch.randn(3, device=pretend.NAME, generator=torch.Generator())
