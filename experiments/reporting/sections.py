@@ -52,13 +52,13 @@ class Section:
 
     @property
     def peers(self) -> tuple[tuple[Arm, ...], ...]:
-        """The rivals of one kind: of a federation, those that upload as many images, or weights.
+        """The rivals at equal cost: of a federation, those that upload as many bytes.
 
-        Arms that upload weights are peers whatever their rounds and compression.
+        They are bytes in two digits, as buffers' are.
         """
         if self.scenario != "federated":
             return self.rivals
-        return _grouped(self.arms, lambda arm: (arm.family, arm.size, *self.budget(arm)))
+        return _grouped(self.arms, lambda arm: (_rounded(arm.mean("bytes_up")), *self.budget(arm)))
 
     def budget(self, arm: Arm) -> tuple[object, ...]:
         """Returns what arms have to share to be rivals: their conditions and what they store.
@@ -72,7 +72,7 @@ class Section:
         stored = arm.mean("buffer_bytes")
         if stored and self.scenario == "continual":  # elsewhere each client is allowed as much
             stored = max(stored, float(arm.settings.get("buffer.bytes", 0.0)))
-        return None if stored is None else f"{stored:.2g}", *arm.conditions
+        return _rounded(stored), *arm.conditions
 
     def random_rival(self, arm: Arm) -> Arm | None:
         """Returns the arm that does as ``arm`` does, at its budget, with random real images.
@@ -89,6 +89,11 @@ class Section:
         if arm.bound or arm in able:
             return None
         return min(able, key=lambda other: len({*other.tags()} - {*arm.tags()}), default=None)
+
+
+def _rounded(count: float | None) -> str | None:
+    """Returns bytes in two digits."""
+    return None if count is None else f"{count:.2g}"
 
 
 def _grouped(

@@ -151,30 +151,38 @@ def test_a_random_memory_of_another_kind_is_no_control(arm, section):
     ]
 
 
-def test_uploads_are_compared_with_as_many_of_their_kind(run, section):
-    # Seeds 0 and 1: 0.1 and 0.3 more than random, mean 0.2; the worst client 0.5 more.
-    def arm(name, accuracies, ipc=None):
-        config = {} if ipc is None else {"ipc": ipc}
+def test_uploads_are_compared_with_those_of_as_many_bytes(run, section):
+    # Seeds 0 and 1: 0.1 and 0.3 more than random, mean 0.2; the worst client half of it more.
+    def arm(name, accuracies, bytes_up, **config):
         return [
             run(
                 name,
                 "federated",
                 seed,
                 config,
-                metrics={"accuracy": accuracy, "worst_client_accuracy": accuracy / 2},
+                metrics={
+                    "accuracy": accuracy,
+                    "worst_client_accuracy": accuracy / 2,
+                    "bytes_up": bytes_up,
+                },
             )
             for seed, accuracy in enumerate(accuracies)
         ]
 
     found = section(
-        *arm("fedavg", [0.9, 0.9]),
-        *arm("one_shot-dm", [0.5, 0.8], 10),
-        *arm("one_shot-random", [0.4, 0.5], 10),
-        *arm("one_shot-random", [0.7, 0.7], 50),
-        *arm("one_shot-dm", [0.3, 0.3], 1),
-        *arm("feddm-random", [0.4, 0.4], 10),
+        *arm("fedavg", [0.9, 0.9], 20_100_000, rounds=20),
+        *arm("dynafed-mtt", [0.9, 1.0], 19_900_000, rounds=20),
+        *arm("fedavg", [0.6, 0.6], 1_000_000, rounds=1),
+        *arm("one_shot-dm", [0.5, 0.8], 78_500, ipc=10),
+        *arm("one_shot-random", [0.4, 0.5], 78_500, ipc=10),
+        *arm("one_shot-random", [0.7, 0.7], 392_500, ipc=50),
+        *arm("one_shot-dm", [0.3, 0.3], 7_850, ipc=1),
+        *arm("feddm-random", [0.4, 0.4], 157_000, ipc=10),
     )
-    (row,) = rows_of(differences(found))
-    assert (row["arm"], row["versus"]) == ("one_shot-dm · ipc 10", "one_shot-random · ipc 10")
-    assert row["accuracy"].mean == pytest.approx(0.2)
-    assert row["worst_client_accuracy"].mean == pytest.approx(0.1)
+    rows = rows_of(differences(found))
+    assert [(row["arm"], row["versus"]) for row in rows] == [
+        ("dynafed-mtt", "fedavg · 20 rounds"),
+        ("one_shot-dm · ipc 10", "one_shot-random · ipc 10"),
+    ]
+    assert rows[1]["accuracy"].mean == pytest.approx(0.2)
+    assert rows[1]["worst_client_accuracy"].mean == pytest.approx(0.1)
