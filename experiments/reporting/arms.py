@@ -1,6 +1,7 @@
 """Runs that differ in nothing but the seed are one arm, named by what tells it from others."""
 
 import json
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
@@ -60,6 +61,7 @@ _TAGS = {
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",
 }
+_IN_WORDS = ("attack._target_", "defence._target_")  # networks' names, ConvNet, are one word
 
 
 @final
@@ -245,10 +247,15 @@ def _distinguishing_key(arms: Sequence[Arm]) -> str | None:
 def tag(key: str, value: Setting) -> str:
     """Returns a setting as a few words for a label.
 
-    >>> tag("ipc", 10.0), tag("partition._target_", "fedcl.partition.Dirichlet")
-    ('ipc 10', 'dirichlet')
+    >>> tag("ipc", 10.0), tag("defence._target_", "fedcl.defences.class_means.ClassMeans")
+    ('ipc 10', 'class means')
+    >>> tag("rounds", 1.0), tag("rounds", 20.0)
+    ('1 round', '20 rounds')
     """
     if key.endswith("_target_"):
-        return str(value).rpartition(".")[2].lower()
+        name = str(value).rpartition(".")[2]
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if key in _IN_WORDS else name
+        return words.lower()
     text = value if isinstance(value, str) else f"{value:.12g}"
-    return _TAGS.get(key, f"{key.rpartition('.')[2]} {{}}").format(text)
+    words = _TAGS.get(key, f"{key.rpartition('.')[2]} {{}}").format(text)
+    return words.removesuffix("s") if text == "1" else words
