@@ -1,6 +1,7 @@
 from collections.abc import Iterator, Sequence
 from typing import final
 
+import pretend
 import pytest
 import torch
 from flwr.app import Context, Message, RecordDict
@@ -9,6 +10,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from distill.rng import global_stream
+
+pretend.install()  # before the first backward pass, which counts the devices
 
 
 @pytest.fixture

@@ -122,10 +122,10 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.post_adapt(strategy, strategy.experience)
 
     def post_adapt(self, agent: Any, exp: Any) -> None:
-        """Learns an experience."""
-        del agent
+        """Learns an experience, where the agent computes, a strategy say; on the CPU for None."""
         seed = subseed(self.seed, "memory", int(exp.current_experience))
         real = images_of(exp.dataset, self.memory.num_classes)
+        real = real.to(getattr(agent, "device", "cpu"))
         self.hold(self.memory.learn(real, self.method, seed))
 
     def resize(self, strategy: Any, new_size: int) -> None:
@@ -164,9 +164,8 @@ class ConstantRatioReplay(SupervisedPlugin):  # type: ignore[misc]
             return
         batch = strategy.mbatch
         rows = torch.randint(len(self.held), (len(batch[0]),), generator=self.rng)
-        batch[0] = torch.cat([batch[0], self.held.images[rows]])
-        batch[1] = torch.cat([batch[1], self.held.labels[rows]])
-        batch[2] = torch.cat([batch[2], self.tasks[rows]])
+        for place, kept in enumerate((self.held.images, self.held.labels, self.tasks)):
+            batch[place] = torch.cat([batch[place], kept[rows].to(batch[place].device)])
 
     def after_training_exp(self, strategy: Any, **_: Any) -> None:
         """Lets the memory learn the experience."""

@@ -11,6 +11,9 @@ import pytest
 import torch
 from toys import SMALL_WORLD, small_distilling, small_federation
 
+from distill.images import LabelledImages
+from distill.rng import global_stream
+from experiments.avalanche import method
 from experiments.build import plan
 from experiments.listing import config_folder, known
 from experiments.record import RunFolder
@@ -24,7 +27,6 @@ BUFFER = "${buffer}"
 
 @pytest.fixture(autouse=True)
 def _pretend(monkeypatch):
-    pretend.install()
     for name in ("tensor", "as_tensor"):
         monkeypatch.setattr(torch, name, pretend.on_either(getattr(torch, name)))
 
@@ -139,6 +141,40 @@ def test_a_memory_of_decoded_sets_is_filled_there(strategy, tmp_path):
 def test_clients_learn_a_stream_there(method, tmp_path):
     words = [*SMALL_WORLD, f"federated_continual={method}", "rounds=1", "stream.experiences=2"]
     check("federated_continual", words + ([] if method == "fedavg" else MEMORY), tmp_path)
+
+
+def scripted(device: str) -> list[list[float]]:
+    """What a script of Avalanche's leaves on a device: weights, and the memory's images."""
+    from avalanche.benchmarks import nc_benchmark
+    from avalanche.models import SimpleMLP
+    from avalanche.training import Naive
+    from avalanche.training.plugins import EvaluationPlugin
+
+    from fedcl.continual.avalanche import CondensedBuffer, ConstantRatioReplay, Tensors
+
+    images = torch.rand(48, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = Tensors(LabelledImages(images, torch.arange(6).repeat(8), 6))
+    benchmark = nc_benchmark(data, data, n_experiences=3, task_labels=False, seed=0)
+    policy = CondensedBuffer.of(benchmark, method("dm", "method.iterations=2"), images=6)
+    with global_stream(0):
+        model = SimpleMLP(num_classes=6, input_size=64, hidden_size=8, drop_rate=0.0)
+        strategy = Naive(
+            model=model,
+            optimizer=torch.optim.SGD(model.parameters(), 0.1),
+            train_mb_size=4,
+            plugins=[ConstantRatioReplay(policy, seed=0)],
+            evaluator=EvaluationPlugin(loggers=[]),
+            device=torch.device(device),
+        )
+        for experience in benchmark.train_stream:
+            strategy.train(experience)
+    left = [*model.parameters(), policy.memory.data().images]
+    return [tensor.detach().cpu().flatten().tolist() for tensor in left]
+
+
+@pytest.mark.filterwarnings("ignore:No loggers specified")
+def test_a_script_of_avalanches_replays_there():
+    assert scripted(pretend.NAME) == scripted("cpu")
 
 
 def test_what_was_left_behind_is_an_error_there():

@@ -28,7 +28,7 @@ from distill.condenser import Condenser, Task, condense, even_counts
 from distill.coresets import KMeans
 from distill.images import LabelledImages, Normalisation
 from distill.rng import subseed
-from fedcl.continual.avalanche import CondensedBuffer, Tensors
+from fedcl.continual.avalanche import CondensedBuffer, ConstantRatioReplay, Tensors
 from fedcl.memory import Budget, Memory
 from fedcl.stores.float32 import Float32
 
@@ -199,6 +199,18 @@ def test_stock_replay_brings_partial_batches(common):
     for experience in benchmark.train_stream:
         strategy.train(experience)
     assert sizes.seen == [4, 4, 4, 4, 8, 6, 8, 6, 8, 6, 8, 6]
+
+
+def test_replay_in_a_constant_ratio_brings_as_many_memory_images_as_the_batch_has(common):
+    # The same stream and memory: 4 of the stream, and from the second experience on 4 of the 6.
+    benchmark, sizes = split(pixels()), Sizes()
+    policy = CondensedBuffer.of(benchmark, KMeans(), images=6)
+    plugins = [ConstantRatioReplay(policy, seed=0), sizes]
+    strategy = Naive(plugins=plugins, **mlp(), **common)
+    for experience in benchmark.train_stream:
+        strategy.train(experience)
+    assert sizes.seen == [4] * 4 + [8] * 8
+    assert sorted(policy.memory.kept) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
