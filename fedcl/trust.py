@@ -6,7 +6,7 @@ from typing import Any, final
 
 from distill.images import LabelledImages
 from distill.training import score
-from fedcl.attacks.base import Attack, malicious
+from fedcl.attacks.base import Attack, OfOneClass, malicious
 from fedcl.client_accuracy import client_counts
 from fedcl.defences.base import Defence, Evidence
 from fedcl.federated.base import (
@@ -57,7 +57,10 @@ class Trust:
             )
 
     def check_world(self, world: World, validation: LabelledImages) -> None:
-        """Refuses more attackers than clients, unknown classes, and a lack of validation images.
+        """Refuses more attackers than clients, unknown classes, and a lack of images.
+
+        Attackers lack them where none holds the class that they attack by, and a server that
+        scores on images of its own, without a validation part.
 
         Raises:
             ValueError: If there is something to refuse.
@@ -69,6 +72,8 @@ class Trust:
                     f"got {self.attack.clients}"
                 )
             self.attack.wanted(world.clients[0][0], world.normalisation)
+            if isinstance(self.attack, OfOneClass):
+                _check_held(self.attack.source, self.attackers(world), world)
         if self.defence is not None and self.defence.needs_validation and not len(validation):
             raise ValueError(
                 "dataset.validation must be > 0 for this defence, which scores on the server's "
@@ -155,6 +160,20 @@ class _Contested(FederatedMethod):
         if not kept:
             raise RoundFailedError(f"defence must leave a client, got none: {_listed(rejected)}")
         return replace(self.inner.aggregate(server, iter(kept)), rejected=rejected)
+
+
+def _check_held(label: int, attackers: Sequence[int], world: World) -> None:
+    """Refuses a class of which no attacker has an image, if there are attackers.
+
+    Raises:
+        ValueError: If so.
+    """
+    held = client_counts(world)[attackers].sum(0)
+    if attackers and not held[label]:
+        raise ValueError(
+            "attack.source must be a class that an attacker holds, "
+            f"{', '.join(map(str, held.nonzero().flatten().tolist()))} here, got {label}"
+        )
 
 
 def _with_rare_classes(world: World) -> set[int]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 
@@ -44,6 +44,15 @@ class Attack(ABC):
         Raises:
             ValueError: If the task has no such class.
         """
+
+
+@runtime_checkable
+class OfOneClass(Protocol):
+    """An attack by images of one class, the source, which an attacker has to hold."""
+
+    @property
+    def source(self) -> int:
+        """The class."""
 
 
 def malicious(clients: int, world: World) -> list[int]:

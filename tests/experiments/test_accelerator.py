@@ -80,7 +80,9 @@ FEDERATED = {
     **{
         attack: f"federated=one_shot method=kmeans ipc=2 attack={attack}"
         for attack in known("attack")
+        if attack != "label_flip"
     },
+    "label_flip": "federated=one_shot method=kmeans ipc=2 attack=label_flip attack.clients=3",
     **{
         defence: "federated=one_shot method=kmeans ipc=2 clients=6 attack=backdoor "
         f"dataset.validation=0.2 defence={defence}"

@@ -183,6 +183,18 @@ def test_an_unknown_flaw_is_refused():
         Malformed(1, "x")
 
 
+def test_an_attack_by_images_that_no_attacker_holds_is_refused(world):
+    (attacker,) = malicious(1, world)
+    data = world.clients[attacker][0]
+    clients = [list(parts) for parts in world.clients]
+    clients[attacker] = [data.rows((data.labels != 0).nonzero().flatten())]
+    without = replace(world, clients=clients)
+    for attackers in (0, 2):  # of nobody, and of two clients, one of whom holds the class
+        Trust(LabelFlip(attackers, 0, 1), None).check_world(without, data)
+    with pytest.raises(ValueError, match=r"attack.source must be a class .* holds, 1, 2 here"):
+        Trust(LabelFlip(1, 0, 1), None).check_world(without, data)
+
+
 @pytest.mark.parametrize(
     ("attack", "name"),
     [
