@@ -228,14 +228,21 @@ class Memory:
         for part, rows in enumerate(torch.arange(len(images)).tensor_split(list(full))):
             held = held._staging(images.rows(rows))
             if len(held.stage) == most:
-                held = held.flushed(method, subseed(seed, "part", part))
+                held = held.flushed(method, subseed(seed, "part", part), images.images.device)
         return held
 
-    def flushed(self, method: Condenser, seed: int) -> Self:
-        """Returns the memory after it has learnt what waits, as at the end of an experience."""
+    def flushed(self, method: Condenser, seed: int, device: torch.device | str = "cpu") -> Self:
+        """Returns the memory after it has learnt what waits, as at the end of an experience.
+
+        Args:
+            method: Makes the small sets.
+            seed: Names the random streams of this call.
+            device: Where they are made.
+        """
         if not len(self.stage):
             return self
-        real = replace(self.stage, images=self.normalisation(self.stage.images))
+        waiting = self.stage.to(device)
+        real = replace(waiting, images=self.normalisation(waiting.images))
         learnt = self.learn(real, method, seed)
         return replace(learnt, stage=_no_images(self.image_shape, self.num_classes))
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import final
 
+import torch
 from torch import Tensor
 
 from distill.condenser import Given
@@ -25,11 +26,18 @@ class Keeper:
         replayed: The method that fills the memory, and the budget.
         memory: What is held now.
         seed: Names the random streams.
+        device: Where small sets are made, and what is held is handed out.
         seconds: Spent on filling, so far.
     """
 
-    def __init__(self, replayed: Replayed, memory: Memory, seed: int) -> None:
-        self.replayed, self.memory, self.seed, self.seconds = replayed, memory, seed, 0.0
+    def __init__(self, replayed: Replayed, memory: Memory, seed: int, device: torch.device) -> None:
+        self.replayed, self.memory, self.seed, self.device = replayed, memory, seed, device
+        self.seconds = 0.0
+
+    @property
+    def held(self) -> LabelledImages:
+        """The images that the memory holds, normalised."""
+        return self.memory.data().to(self.device)
 
     @property
     def staged(self) -> bool:
@@ -56,7 +64,8 @@ class Keeper:
     def finish(self, index: int) -> None:
         """Lets the memory learn what still waits when experience ``index`` ends."""
         with self._timed():
-            self.memory = self.memory.flushed(self.replayed.method, self._seed(index, "end"))
+            seed = self._seed(index, "end")
+            self.memory = self.memory.flushed(self.replayed.method, seed, self.device)
 
     def watch(self, index: int) -> Watch:
         """Returns what is shown every batch of experience ``index``.
@@ -70,9 +79,7 @@ class Keeper:
             before, seed = self.memory, self._seed(index, "step", next(steps))
             with self._timed():
                 self.memory = before.streamed(images, self.replayed.method, seed)
-            if self.memory.kept is before.kept:
-                return None
-            return self.memory.data().to(images.images.device)
+            return None if self.memory.kept is before.kept else self.held
 
         return watch
 

@@ -134,7 +134,7 @@ class Learner:
                 method = Given(replayed.method, [before.network.state_dict()])
                 work += memory.learning(real, method, setting.seed)
                 filled = memory.learn(real, Random(), setting.seed)
-                after.keeper = Keeper(replayed, filled, setting.seed)
+                after.keeper = Keeper(replayed, filled, setting.seed, setting.device)
             trained = after if self._ahead else before
             work.append(trained._training(index))
             before = after
@@ -195,10 +195,8 @@ class Learner:
     @property
     def _held(self) -> LabelledImages:
         """What the memory holds, if there is one."""
-        data = self.setting.data
-        if self.memory is None:
-            return data.rows(torch.zeros(0).long())
-        return self.memory.data().to(self.setting.device)
+        none = torch.zeros(0).long()
+        return self.setting.data.rows(none) if self.keeper is None else self.keeper.held
 
     def _images(self, index: int) -> LabelledImages:
         """Returns what is learnt at experience ``index``."""
@@ -271,7 +269,7 @@ def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
             f"memory as they pass, got {epochs}; take stream=online, or buffer.staged=null"
         )
     memory = Memory.empty(budget, data.image_shape, data.num_classes, setting.normalisation)
-    return Keeper(method.replayed, memory, setting.seed)
+    return Keeper(method.replayed, memory, setting.seed, setting.device)
 
 
 def _check_plain(recipe: Recipe) -> None:

@@ -48,7 +48,7 @@ def learner(method, recipe: Recipe = RECIPE) -> Learner:
 
 def keeper(budget: Budget = BUDGET) -> Keeper:
     memory = Memory.empty(budget, (1, 8, 8), 4, NORMALISATION)
-    return Keeper(Replayed(Random(), budget), memory, 0)
+    return Keeper(Replayed(Random(), budget), memory, 0, torch.device("cpu"))
 
 
 def test_what_is_held_is_told_when_it_changes_and_not_before():
