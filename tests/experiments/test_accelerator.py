@@ -9,20 +9,19 @@ import json
 import pretend
 import pytest
 import torch
-from toys import SMALL_WORLD, small_distilling, small_federation
+from toys import SMALL_WORLD, SYSTEMS, has_memory, small_distilling, small_federation
 
 from distill.images import LabelledImages
 from distill.rng import global_stream
 from experiments.avalanche import method
 from experiments.build import plan
-from experiments.listing import config_folder, known
+from experiments.listing import known
 from experiments.record import RunFolder
 
 SHORT = ["threads=1", "evaluation.recipe.epochs=1", "evaluation.networks=1"]
 STREAM = "network=mlp dataset.train_images=60 stream.experiences=2 threads=1 training.epochs=1"
 MEMORY = ["method=dm", "method.iterations=2", "buffer.images=20"]
 DECODED = ["method=dm", "parameterisation=tiles", "method.iterations=1", "buffer.images=40"]
-BUFFER = "${buffer}"
 
 
 @pytest.fixture(autouse=True)
@@ -99,22 +98,9 @@ def test_what_surrounds_a_method_runs_there(name, tmp_path):
     check("federated", words + (recipe if "one_shot" in FEDERATED[name] else []), tmp_path)
 
 
-def has_memory(strategy: str) -> bool:
-    return BUFFER in (config_folder() / "continual" / f"{strategy}.yaml").read_text()
-
-
-SYSTEMS = {
-    "distilled_replay": "method.iterations=1 objective.inner_steps=2",
-    "addressable_memories": "method.iterations=1 objective.inner_steps=2 buffer.images=50",
-    "composition": "method.iterations=1 buffer.images=50",
-    "olcgm": "method.iterations=1 buffer.images=20",
-    "ssd": "method.iterations=1 buffer.images=20",
-}
-
-
 @pytest.mark.parametrize("strategy", known("continual"))
 def test_every_strategy_learns_there(strategy, tmp_path):
-    memory = SYSTEMS[strategy].split() if strategy in SYSTEMS else MEMORY
+    memory = SYSTEMS[strategy][0] if strategy in SYSTEMS else MEMORY
     words = [*STREAM.split(), f"continual={strategy}", *(memory if has_memory(strategy) else [])]
     check("continual", words, tmp_path)
 

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from toys import SYSTEMS, has_memory
 
 from experiments.build import plan
 from experiments.errors import CommandError
-from experiments.listing import config_folder, known
+from experiments.listing import known
 from experiments.run import run
 
 SMALL = ["network=mlp", "dataset.train_images=60", "stream.experiences=2", "threads=1"]
@@ -17,25 +18,11 @@ MEMORIES = {
 }
 
 
-def has_memory(strategy: str) -> bool:
-    return "${buffer}" in (config_folder() / "continual" / f"{strategy}.yaml").read_text()
-
-
 def metrics(words: list[str], folder) -> dict:
     path = run("continual", [*words, *SMALL, "training.epochs=1", f"output={folder}"], "test")
     return json.loads((path / "record.json").read_text())["metrics"]
 
 
-SYSTEMS = {  # presets of a method too: what makes them short, and the images that they keep
-    "distilled_replay": (["method.iterations=1", "objective.inner_steps=2"], 10),
-    "addressable_memories": (
-        ["method.iterations=1", "objective.inner_steps=2", "buffer.images=50"],
-        800,  # 16 for each of 50
-    ),
-    "composition": (["method.iterations=1", "buffer.images=50"], 200),  # 4 for each of 50
-    "olcgm": (["method.iterations=1", "buffer.images=20"], 20),
-    "ssd": (["method.iterations=1", "buffer.images=20"], 20),
-}
 FREE = [s for s in known("continual") if has_memory(s) and s not in SYSTEMS]
 
 

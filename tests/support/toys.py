@@ -2,6 +2,7 @@
 
 from experiments.build import plan
 from experiments.errors import CommandError
+from experiments.listing import config_folder
 
 # Toy sizes by what a preset is made of; keys that its parts don't have are left out below.
 TOY = {
@@ -71,3 +72,19 @@ def small_federation(method: str) -> list[str]:
             continue
         words.append(f"{key}={value}")
     return words
+
+
+def has_memory(strategy: str) -> bool:
+    return "${buffer}" in (config_folder() / "continual" / f"{strategy}.yaml").read_text()
+
+
+SYSTEMS = {  # presets of a method too: what makes them short, and the images that they keep
+    "distilled_replay": (["method.iterations=1", "objective.inner_steps=2"], 10),
+    "addressable_memories": (
+        ["method.iterations=1", "objective.inner_steps=2", "buffer.images=50"],
+        800,  # 16 for each of 50
+    ),
+    "composition": (["method.iterations=1", "buffer.images=50"], 200),  # 4 for each of 50
+    "olcgm": (["method.iterations=1", "buffer.images=20"], 20),
+    "ssd": (["method.iterations=1", "buffer.images=20"], 20),
+}
