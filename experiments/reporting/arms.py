@@ -35,6 +35,7 @@ _PROTOCOL = (
     "participation",
     "availability.dropout",
     "compression.up._target_",
+    "compression.images._target_",
     "partition._target_",
     "partition.alpha",
     "shift._target_",

@@ -91,7 +91,7 @@ class Federated(Scenario):
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         self.rules.availability.check(self.clients)
-        self.compression.check(self.federated.vectors)
+        self.compression.check(self.federated.vectors, self.federated.small_sets)
         self.trust.check(self.federated)
         if self.target is not None:
             fraction("target", self.target)

@@ -81,6 +81,8 @@ class FederatedContinual(Scenario):
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         self.rules.availability.check(self.clients)
+        if self.compression.images is not None:
+            raise ValueError("compression.images must be null where clients learn a stream")
         if not isinstance(self.stream, ClassStream):
             raise ValueError(
                 "stream must bring classes that never come back where clients learn it, as "

@@ -11,6 +11,8 @@ whose last round wasn't the last one has an older view, and gets the new one as 
 first message all know the first network, so that it is never sent; and a change of nothing at all
 isn't sent either.
 
+Images of small sets are compressed one by one on their way up, whatever was sent before.
+
 References:
     | Error Feedback Fixes SignSGD and other Gradient Compression Schemes
     | (Karimireddy, Rebjock, Stich and Jaggi, ICML 2019), https://arxiv.org/abs/1901.09847
@@ -33,7 +35,9 @@ from torch import Tensor
 
 from distill.rng import derive
 from fedcl.compression.base import Compressor
-from fedcl.federated.base import MODEL, Records, World
+from fedcl.compression.images import CompressedImages
+from fedcl.federated.base import IMAGES, MODEL, Records, World
+from fedcl.stores.base import Store
 from fedcl.wire import BadUploadError, pack_tensors, pack_weights
 
 CHANGE, VIEW, ERROR = "-change", "-view", "-error"  # endings of the names of records
@@ -48,23 +52,39 @@ class Channel:
         up: Of what clients send; None: nothing.
         down: Of what the server sends; None: nothing.
         error_feedback: Whether clients keep what a message left out, for their next one.
+        images: How clients send the images of small sets; None: as uint8 pixels.
     """
 
     up: Compressor | None = None
     down: Compressor | None = None
     error_feedback: bool = True
+    images: Store | None = None
 
-    def check(self, vectors: Sequence[str]) -> None:
+    def check(self, vectors: Sequence[str], small_sets: bool) -> None:
         """Refuses a compression where a method sends nothing that it could shorten.
+
+        Args:
+            vectors: The records of weights that the method sends.
+            small_sets: Whether its clients send small sets.
 
         Raises:
             ValueError: If so.
         """
         if (self.up is not None or self.down is not None) and not vectors:
             raise ValueError(
-                "compression must be none for a method that sends no weights; its images are "
-                "uint8 already"
+                f"compression must be none{' or jpeg' if small_sets else ''} for a method that "
+                "sends no weights; its images are uint8 already"
             )
+        if self.images is not None and not small_sets:
+            raise ValueError(
+                "compression.images must be null for a method that uploads no small sets as images"
+            )
+
+    def of_images(self, world: World) -> CompressedImages | None:
+        """Returns how the images of small sets are sent; None: as they are."""
+        if self.images is None:
+            return None
+        return CompressedImages(self.images, world.image_shape, world.normalisation)
 
 
 @final
@@ -107,6 +127,9 @@ class ClientEnd:
             received: What it had received, decoded.
             rng: For codes that round at random.
         """
+        images = self.channel.of_images(self.world)
+        if images is not None and IMAGES in records:
+            records = {**records, IMAGES: images.encode(records[IMAGES])}
         if self.channel.up is None:
             return records
         encoded = {name: record for name, record in records.items() if name not in self.vectors}
@@ -174,7 +197,9 @@ class ServerEnd:
         Raises:
             BadUploadError: If it can't be decoded.
         """
-        plain = dict(records)
+        plain, images = dict(records), self.channel.of_images(self.world)
+        if images is not None and IMAGES in plain:
+            plain[IMAGES] = images.decode(plain[IMAGES])
         for name in self.vectors:
             if name + CHANGE in plain and self.channel.up is not None:
                 own = dict(self.dense[name].to_torch_state_dict())

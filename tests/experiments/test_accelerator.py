@@ -74,6 +74,7 @@ def test_every_federated_method_runs_there(method, tmp_path):
 FEDERATED = {
     "int8": "federated=scaffold rounds=2 compression=int8",
     "sign": "federated=fedavg rounds=2 compression=sign",
+    "jpeg": "federated=one_shot method=kmeans ipc=2 compression=jpeg",
     "noise": "federated=fedavg rounds=1 shift=noise shift.sigma=0.3 personalise=local",
     "rotation": "federated=fedavg rounds=1 shift=rotation",
     **{
