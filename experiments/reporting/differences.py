@@ -74,14 +74,19 @@ def _found(section: Section) -> Iterator[tuple[Arm, Arm, PairedTest]]:
     seen = list[set[str]]()
     for peers in section.peers:
         for arm in peers:
-            best = next((other for other in peers if other is not arm), None)
+            rivals = (other for other in peers if other is not arm)
+            best = next((other for other in rivals if _pairs(section, arm, other) > 1), None)
             for other in (section.random_rival(arm), best):
                 if other is None or {arm.label, other.label} in seen:
                     continue
                 seen.append({arm.label, other.label})
-                values, others = shared(section.headline, arm, other)
-                if len(values) > 1:
-                    yield arm, other, paired_test(values, others)
+                if _pairs(section, arm, other) > 1:
+                    yield arm, other, paired_test(*shared(section.headline, arm, other))
+
+
+def _pairs(section: Section, arm: Arm, other: Arm) -> int:
+    """How many seeds two arms share."""
+    return len(shared(section.headline, arm, other)[0])
 
 
 def _corrected(values: Sequence[float | None]) -> list[float | None]:

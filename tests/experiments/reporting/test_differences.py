@@ -131,6 +131,12 @@ def test_arms_without_two_common_seeds_have_no_difference(arm, section, common):
     assert differences(section(*random[:2], *dm[2 - common :])) is None
 
 
+def test_a_better_arm_of_one_seed_hides_no_difference(arm, section):
+    names = ["replay-dm", "replay-kmeans"]
+    found = section(*arm("der-dm", [0.9]), *arm(names[0], [0.7] * 3), *arm(names[1], [0.5] * 3))
+    assert [(row["arm"], row["versus"]) for row in rows_of(differences(found))] == [tuple(names)]
+
+
 def test_bounds_take_no_part(three, section):
     naive = three("naive", "continual", average_accuracy=[0.1] * 3)
     assert differences(section(*naive)) is None
