@@ -62,7 +62,11 @@ _TAGS = {
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",
 }
-_IN_WORDS = ("attack._target_", "defence._target_")  # networks' names, ConvNet, are one word
+_IN_WORDS = (
+    "partition._target_",
+    "attack._target_",
+    "defence._target_",
+)  # networks' names, ConvNet, are one word
 
 
 @final
