@@ -232,7 +232,9 @@ def shared_tags(arms: Sequence[Arm]) -> list[str]:
 
 
 def _differ(key: str, arms: Sequence[Arm]) -> bool:
-    return len({arm.settings[key] for arm in arms if key in arm.settings}) > 1
+    """Whether arms have several values of a setting; to lack one is a value of compressions."""
+    having = [arm for arm in arms if key in arm.settings or key.startswith("compression.")]
+    return len({arm.settings.get(key) for arm in having}) > 1
 
 
 def _first_clash(arms: Sequence[Arm]) -> list[Arm]:

@@ -73,6 +73,14 @@ def test_one_shot_runs_of_several_sizes_are_arms_of_their_own(run):
     assert sorted(arm.label for arm in arms) == labels
 
 
+def test_images_sent_as_jpeg_say_so_beside_those_that_are_not(run):
+    jpeg = {"compression": {"images": {"_target_": "fedcl.stores.jpeg.Jpeg"}}}
+    configs = {10: {"ipc": 10}, 39: {"ipc": 39, **jpeg}}
+    arms = group([run("one_shot-dm", "federated", config=config) for config in configs.values()])
+    labels = sorted(arm.label for arm in arms)
+    assert labels == ["one_shot-dm · ipc 10", "one_shot-dm · ipc 39 · jpeg"]
+
+
 def test_arms_on_different_shifts_say_so_and_are_no_rivals(run, section):
     kinds = ("Unshifted", "Noise")
     shifts = [{"shift": {"_target_": f"fedcl.shift.{kind}"}} for kind in kinds]
