@@ -15,9 +15,10 @@ parameters, the optimiser's and the objective's state, and the number of the nex
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from distill.checks import at_least, positive, whole
 from distill.condenser import Condenser, State, Step, Task
@@ -101,7 +102,7 @@ class _Run:
     def __init__(self, method: Distillation, task: Task, state: State | None) -> None:
         self.method, self.task = method, task
         real = RealData(task)
-        state = self._first_state(real) if state is None else state
+        state = self._first_state(real) if state is None else _onto(state, real.device)
         self.done, self.origin = int(state["done"]), _origin(state["origin"])
         shape = task.real.image_shape
         code = Code(method.parameterisation, state["code"], state["counts"].cpu(), shape)
@@ -166,6 +167,17 @@ class _Run:
         return SyntheticSet(
             small.as_images(), self.task.normalisation, self.origin, code, small.rates
         )
+
+
+def _onto(state: Any, device: torch.device) -> Any:
+    """Returns a state with its tensors on a device, in whatever mappings and sequences."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _onto(value, device) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_onto(value, device) for value in state)
+    return state
 
 
 @torch.no_grad()

@@ -8,9 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, final
 
-import torch
-from torch import Tensor
-
 from distill.condenser import Step
 from experiments.scenarios.base import Folder
 
@@ -45,14 +42,3 @@ class Checkpoints:
             self.folder.save_checkpoint({"state": step.state(), **beside})
         elif now - self.last > min(self.seconds, self.last - self.start):
             self.waiting, self.last = {"state": step.state(), **beside}, now
-
-
-def onto(state: Any, device: torch.device) -> Any:
-    """Returns a state with its tensors on a device, in whatever mappings and sequences."""
-    if isinstance(state, Tensor):
-        return state.to(device)
-    if isinstance(state, dict):
-        return {key: onto(value, device) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(onto(value, device) for value in state)
-    return state

@@ -18,7 +18,7 @@ from distill.rng import derive, subseed
 from distill.stores import STORES
 from distill.synthetic import SyntheticSet
 from distill.work import Work, condensing, training
-from experiments.checkpoints import Checkpoints, onto
+from experiments.checkpoints import Checkpoints
 from experiments.forecast import Forecast, Prediction
 from experiments.networks import check_networks
 from experiments.pace import PATIENCE, patience
@@ -249,9 +249,8 @@ def distilled(
     saved = folder.load_checkpoint()
     before = 0.0 if saved is None else float(saved["seconds"])
     evolution: dict[int, Tensor] = {} if saved is None else dict(saved["evolution"])
-    state = None if saved is None else onto(saved["state"], task.real.images.device)
     clock, checkpoints = time.perf_counter(), Checkpoints(folder, CHECKPOINT_SECONDS)
-    for step in method.steps(task, state):
+    for step in method.steps(task, None if saved is None else saved["state"]):
         if step.total > 1 and _is_shown(step):
             evolution[step.done] = _first_of_each_class(step.result())
         seconds = before + time.perf_counter() - clock
