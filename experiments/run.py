@@ -147,7 +147,7 @@ def _device(wanted: str, here: bool) -> str:
 
 
 def _compute_alike() -> None:
-    """Lets an accelerator compute as the CPU does: whole float32 products, each time the same."""
+    """Asks cuDNN for whole float32 products, and for kernels that give the same each time."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
 

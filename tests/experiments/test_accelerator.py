@@ -36,12 +36,12 @@ def without_seconds(value):
     return [without_seconds(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def found(kind: str, words: list[str], device: str, folder) -> str:
-    """What a run reports; on the pretended accelerator it is killed after its first step."""
-    planned, made = plan(kind, words), RunFolder(folder / device)
+def found(kind: str, words: list[str], device: str, folder, begun_on: str | None = None) -> str:
+    """What a run reports; where it began elsewhere, or anew, it was killed after its first step."""
+    planned, made = plan(kind, words), RunFolder(folder / f"{begun_on}-{device}")
     made.begin(planned.config)
-    if device != "cpu":
-        steps = planned.scenario.prepare(device).steps(made)
+    if begun_on is not None:
+        steps = planned.scenario.prepare(begun_on).steps(made)
         next(steps)
         steps.close()
     steps = planned.scenario.prepare(device).steps(made)
@@ -57,8 +57,8 @@ def found(kind: str, words: list[str], device: str, folder) -> str:
 
 
 def check(kind: str, words: list[str], folder) -> None:
-    here, there = (found(kind, words, device, folder) for device in ("cpu", pretend.NAME))
-    assert there == here
+    there = found(kind, words, pretend.NAME, folder, begun_on=pretend.NAME)
+    assert there == found(kind, words, "cpu", folder)
 
 
 @pytest.mark.parametrize("method", known("method"))
@@ -130,6 +130,24 @@ def test_a_memory_of_decoded_sets_is_filled_there(strategy, tmp_path):
 def test_clients_learn_a_stream_there(method, tmp_path):
     words = [*SMALL_WORLD, f"federated_continual={method}", "rounds=1", "stream.experiences=2"]
     check("federated_continual", words + ([] if method == "fedavg" else MEMORY), tmp_path)
+
+
+MOVING = {
+    "distillation": [*small_distilling(["method=dsa"]), *SHORT],
+    "federated": small_federation("scaffold"),
+    "continual": [*STREAM.split(), "continual=der", *MEMORY],
+    "federated_continual": [
+        *(*SMALL_WORLD, "federated_continual=shared_buffer"),
+        *("rounds=1", "stream.experiences=2", *MEMORY),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", MOVING)
+def test_a_run_goes_on_on_another_device_than_it_began_on(kind, tmp_path):
+    here = found(kind, MOVING[kind], "cpu", tmp_path)
+    assert found(kind, MOVING[kind], pretend.NAME, tmp_path, begun_on="cpu") == here
+    assert found(kind, MOVING[kind], "cpu", tmp_path, begun_on=pretend.NAME) == here
 
 
 def scripted(device: str) -> list[list[float]]:

@@ -73,6 +73,10 @@ BAD = {
     "other sizes": (rows(np.zeros((1, 51), np.uint8)), r"got uint8 of shape \(1, 51\)"),
     "no row": (rows(np.zeros((0, 50), np.uint8)), "at least one image"),
     "a quality of nothing": (rows(np.zeros((1, 50), np.uint8)), "rows must be compressed images"),
+    "no data behind a quality": (
+        rows(np.array([[50] + [0xFF, 0xFE] + [0x11] * 47], np.uint8)),  # a comment that never ends
+        "rows must be compressed images",
+    ),
     "a quality too high": (rows(np.full((1, 50), 255, np.uint8)), "rows must be compressed images"),
 }
 
