@@ -14,7 +14,7 @@ class; those of DATM, from what experts answer, are in expert_labels.py.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -125,6 +125,15 @@ class SoftLabels(Labels):
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the distributions."""
         return numbers.softmax(1)
+
+
+@runtime_checkable
+class Labelling(Protocol):
+    """A method whose images have learned labels, or hard ones, as these say."""
+
+    @property
+    def labels(self) -> Labels:
+        """How they are kept."""
 
 
 def scores(wanted: Tensor, num_classes: int) -> Tensor:

@@ -26,6 +26,7 @@ from torch.nn import functional as F  # noqa: N812
 from distill.checks import fraction, whole
 from distill.condenser import Condenser, State, Step, Task
 from distill.images import LabelledImages
+from distill.labels import SoftLabels
 from distill.networks import Architecture, Network
 from distill.real import RealData
 from distill.rng import derive
@@ -65,6 +66,11 @@ class RealisticCrops(Condenser):
     def makes_pixels(self) -> bool:
         """True."""
         return True
+
+    @property
+    def labels(self) -> SoftLabels:
+        """Distributions, as the teacher answers."""
+        return SoftLabels(0.9)
 
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:  # noqa: ARG002
         """Yields the one step.

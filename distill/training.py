@@ -127,8 +127,13 @@ class Recipe:
 
     def wanted(self, data: LabelledImages) -> Tensor:
         """Returns what the loss compares with: the targets, if it can use them, or the classes."""
-        usable = data.targets is not None and (self.loss == "squared" or data.are_distributions)
-        return data.targets if usable and data.targets is not None else data.labels
+        if data.targets is not None and self.uses_targets_of(data):
+            return data.targets
+        return data.labels
+
+    def uses_targets_of(self, data: LabelledImages) -> bool:
+        """Returns whether there are targets, and the loss can use them."""
+        return data.are_distributions or (self.loss == "squared" and data.targets is not None)
 
 
 @final

@@ -73,6 +73,7 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     _refuse_missing(raw, used)
     _refuse_unused(used, overrides, choices)
     values = _resolved(config, used)
+    _refuse_updates(values, fields)
     return Plan(
         scenario=_instantiated(values, fields),
         kind=kind,
@@ -164,6 +165,16 @@ def _refuse_unused(used: set[str], overrides: Sequence[str], choices: Mapping[st
             raise CommandError(
                 f"{key} must be left out with {' '.join(chosen)}, which has no use for it"
             )
+
+
+def _refuse_updates(values: Mapping[str, Any], fields: Sequence[str]) -> None:
+    """Refuses updates where a server trains by the recipe of an evaluation, which has epochs."""
+    updates = values.get("evaluation", {}).get("updates")
+    if updates is not None and "evaluation" not in fields:
+        raise CommandError(
+            "evaluation.updates must be null where a server trains, which counts epochs, got "
+            f"{updates}; add evaluation.updates=null evaluation.recipe.epochs=N"
+        )
 
 
 def _resolved(config: DictConfig, used: set[str]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from fedcl.federated.base import (
     Upload,
     World,
 )
+from fedcl.federated.small_sets import Distilling
 from fedcl.federated.strategy import RoundFailedError
-from fedcl.wire import unpack_images
 
 RARE = 2  # clients, at most, that hold a class that is called rare
 
@@ -43,7 +43,7 @@ class Trust:
         Raises:
             ValueError: If there is something.
         """
-        if method.small_sets:
+        if isinstance(method, Distilling):
             return
         if self.defence is not None:
             raise ValueError(
@@ -148,13 +148,12 @@ class _Contested(FederatedMethod):
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         defence, world = self.trust.defence, server.world
-        if defence is None:
+        if defence is None or not isinstance(self.inner, Distilling):
             return self.inner.aggregate(server, uploads)
         came = list(uploads)  # small sets, which fit into memory as their union does
-        sets = {
-            u.client: unpack_images(u.records[IMAGES], world.normalisation, world.device)
-            for u in came
-        }
+        form = self.inner.form
+        read = form.alike(form.read(upload.records[IMAGES], world) for upload in came)
+        sets = {upload.client: data for upload, data in zip(came, read, strict=True)}
         rejected = dict(defence.rejected(Evidence(sets, server, self.validation)))
         kept = [upload for upload in came if upload.client not in rejected]
         if not kept:

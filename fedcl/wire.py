@@ -152,7 +152,28 @@ def check_images(
     """
     if set(record) != {"images", "counts"}:
         raise BadUploadError(f"arrays must be images, counts, got {', '.join(record)}")
-    images, counts = array_of(record, "images"), array_of(record, "counts")
+    counts = check_counts(record, num_classes, most)
+    images = array_of(record, "images")
+    wanted = (int(counts.sum()), *image_shape)
+    if images.dtype != np.uint8 or images.shape != wanted or wanted[0] < 1:
+        raise BadUploadError(
+            f"images must be uint8 of shape {wanted} with at least one image, "
+            f"got {images.dtype} of shape {images.shape}"
+        )
+
+
+def check_counts(record: ArrayRecord, num_classes: int, most: int) -> np.ndarray[Any, Any]:
+    """Returns the images of each class that arrived, int32 ``(num_classes,)``.
+
+    Args:
+        record: What arrived.
+        num_classes: Classes of the task.
+        most: Images allowed of each class.
+
+    Raises:
+        BadUploadError: Naming the rule that is broken.
+    """
+    counts = array_of(record, "counts")
     if counts.dtype != np.int32 or counts.shape != (num_classes,):
         raise BadUploadError(
             f"counts must be int32 of shape ({num_classes},), one a class, "
@@ -160,12 +181,7 @@ def check_images(
         )
     if counts.min() < 0 or counts.max() > most:
         raise BadUploadError(f"counts must be in [0, {most}], got {counts.min()} to {counts.max()}")
-    wanted = (int(counts.sum()), *image_shape)
-    if images.dtype != np.uint8 or images.shape != wanted or wanted[0] < 1:
-        raise BadUploadError(
-            f"images must be uint8 of shape {wanted} with at least one image, "
-            f"got {images.dtype} of shape {images.shape}"
-        )
+    return counts
 
 
 def check_array(

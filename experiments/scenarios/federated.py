@@ -31,6 +31,7 @@ from fedcl.federated.channel import Channel
 from fedcl.federated.link import Link
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation, Told
+from fedcl.federated.small_sets import sends_pixels
 from fedcl.federated.strategy import Rules
 from fedcl.heterogeneity import heterogeneity
 from fedcl.partition import Partition
@@ -91,7 +92,7 @@ class Federated(Scenario):
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         self.rules.availability.check(self.clients)
-        self.compression.check(self.federated.vectors, self.federated.small_sets)
+        self.compression.check(self.federated.vectors, sends_pixels(self.federated))
         self.trust.check(self.federated)
         if self.target is not None:
             fraction("target", self.target)

@@ -14,7 +14,7 @@ Differences from the papers: nothing is distilled, which their triggers have to 
 leaves test images of the target out, which are no proof of a trigger.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 from distill.checks import whole
@@ -22,7 +22,7 @@ from distill.images import LabelledImages, Normalisation
 from fedcl.attacks.base import Attack, own_stream, small_set
 from fedcl.attacks.trigger import Trigger
 from fedcl.federated.base import IMAGES, FederatedMethod, LocalTask, Records
-from fedcl.wire import unpack_images
+from fedcl.federated.small_sets import Distilling
 
 
 @final
@@ -48,8 +48,10 @@ class Backdoor(Attack):
     def upload(self, method: FederatedMethod, task: LocalTask) -> Records:
         """Returns the honest set with the target class replaced."""
         world = task.world
-        honest = unpack_images(method.local_update(task)[IMAGES], world.normalisation, world.device)
-        kept = honest.rows(honest.labels != self.trigger.target)
+        if not isinstance(method, Distilling):
+            raise TypeError(f"method must upload small sets, got {type(method).__name__}")
+        honest = method.form.read(method.local_update(task)[IMAGES], world)
+        kept = replace(honest, targets=None).rows(honest.labels != self.trigger.target)
         stream = own_stream(task)
         planted = self.trigger.planted(task.data, self.images, world.normalisation, stream)
         return small_set(LabelledImages.union([kept, planted]), self.images, world)

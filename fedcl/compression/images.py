@@ -16,7 +16,7 @@ from distill.networks import ImageShape
 from fedcl.stores.base import Frame, Store
 from fedcl.wire import BadUploadError, array_of
 
-ROWS, COUNTS = "rows", "counts"
+ROWS = "rows"
 
 
 @final
@@ -35,23 +35,23 @@ class CompressedImages:
     normalisation: Normalisation
 
     def encode(self, record: ArrayRecord) -> ArrayRecord:
-        """Returns the rows of a small set ``images, counts`` (:mod:`fedcl.wire`), and its counts.
+        """Returns the rows of a small set's ``images`` (:mod:`fedcl.wire`), and all else of it.
 
         Raises:
             ValueError: If an image doesn't fit into a row.
         """
         pixels = torch.from_numpy(record["images"].numpy().copy())
         rows = self.store.encode(self.normalisation(pixels), self._frame)
-        return ArrayRecord({ROWS: Array(rows.numpy()), COUNTS: record[COUNTS]})
+        return ArrayRecord({ROWS: Array(rows.numpy()), **_without("images", record)})
 
     def decode(self, record: ArrayRecord) -> ArrayRecord:
         """Returns the small set again, its pixels near those that were sent.
 
         Raises:
-            BadUploadError: If there are other arrays, or rows that are no images.
+            BadUploadError: If there are no rows, or they are no images.
         """
-        if set(record) != {ROWS, COUNTS}:
-            raise BadUploadError(f"arrays must be rows, counts, got {', '.join(record)}")
+        if ROWS not in record or "images" in record:
+            raise BadUploadError(f"arrays must be rows and no images, got {', '.join(record)}")
         rows, size = array_of(record, ROWS), self.store.sizes(self.image_shape)[0]
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != size or not len(rows):
             raise BadUploadError(
@@ -63,8 +63,12 @@ class CompressedImages:
         except (ValueError, RuntimeError) as error:
             raise BadUploadError("rows must be compressed images, got bytes that aren't") from error
         pixels = self.normalisation.quantise(images)
-        return ArrayRecord({"images": Array(pixels.numpy()), COUNTS: record[COUNTS]})
+        return ArrayRecord({"images": Array(pixels.numpy()), **_without(ROWS, record)})
 
     @property
     def _frame(self) -> Frame:
         return Frame(self.image_shape, self.normalisation, torch.zeros(0))
+
+
+def _without(name: str, record: ArrayRecord) -> dict[str, Array]:
+    return {other: array for other, array in record.items() if other != name}

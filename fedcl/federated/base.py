@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, final, runtime_checkable
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from flwr.app import ArrayRecord, RecordDict
@@ -189,11 +189,9 @@ class FederatedMethod(ABC):
 
     Attributes:
         rounds: Rounds of the method, >= 1.
-        small_sets: Whether clients upload small sets, as the record ``images``.
     """
 
     rounds: int
-    small_sets: ClassVar[bool] = False
 
     @property
     @abstractmethod

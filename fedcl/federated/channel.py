@@ -65,7 +65,7 @@ class Channel:
 
         Args:
             vectors: The records of weights that the method sends.
-            small_sets: Whether its clients send small sets.
+            small_sets: Whether its clients send small sets as pixels.
 
         Raises:
             ValueError: If so.

@@ -41,8 +41,7 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from distill.checks import at_least, positive, whole
-from distill.condenser import Condenser, Task, condense, pixels_alone
-from distill.coresets import Random
+from distill.condenser import Condenser, Task, pixels_alone
 from distill.engine import Distillation
 from distill.images import LabelledImages
 from distill.networks import Network
@@ -64,6 +63,7 @@ from fedcl.federated.base import (
     Sketch,
     Upload,
 )
+from fedcl.federated.forms import Form
 from fedcl.federated.small_sets import noted, union, wanted_by
 from fedcl.wire import (
     BadUploadError,
@@ -118,6 +118,11 @@ class FedAF(FederatedMethod):
         pixels_alone(self.method)
         self._near({})
 
+    @property
+    def form(self) -> Form:
+        """Pixels alone."""
+        return Form(self.method)
+
     def broadcast(self, server: ServerTask) -> Records:
         """Returns the global weights, and the mean logits of classes once there are any."""
         if not server.kept:
@@ -127,13 +132,13 @@ class FedAF(FederatedMethod):
     def local_update(self, task: LocalTask) -> Records:
         """Returns the client's small set of this round, and what it knows of its classes."""
         small = task.condense(self._near(_received(task)), self._wanted(task))
-        return {**noted(task, small), KNOWLEDGE: self._known(task.network(), task.data)}
+        return {**noted(task, small, self.form), KNOWLEDGE: self._known(task.network(), task.data)}
 
     def sketch(self, task: LocalTask) -> Sketch:
         """Returns as many images, what the first network knows, and the making of the set."""
         method, wanted = self._near(_received(task)), self._wanted(task)
         known = self._known(task.world.first_network(), task.data)
-        records = {**noted(task, condense(Random(), wanted)), KNOWLEDGE: known}
+        records = {**noted(task, self.form.sketch(wanted), self.form), KNOWLEDGE: known}
         return Sketch(records, [condensing("making small sets", method, wanted)])
 
     def check(self, upload: Upload, server: ServerTask) -> None:
@@ -150,13 +155,15 @@ class FedAF(FederatedMethod):
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
         """Returns the task with the next mean logits, and the training, without its matching."""
         sent, first = list(uploads), server.world.first_network
-        work = training("server training", first, union(sent, server.world).data, self.server)
+        work = training(
+            "server training", first, union(sent, server.world, self.form).data, self.server
+        )
         return replace(server, kept=_next_logits(sent)), [work]
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, weights trained on it, and the next mean logits."""
         world, sent = server.world, list(uploads)
-        memory, network = union(sent, world), world.network_with(server.weights)
+        memory, network = union(sent, world, self.form), world.network_with(server.weights)
         means = means_over_clients(sent, "labels")
         known = {label: row.to(world.device) for label, row in means.items()}
 

@@ -30,12 +30,13 @@ import torch
 from torch import nn
 
 from distill.checks import positive, whole
-from distill.condenser import Condenser, Task, pixels_alone
+from distill.condenser import Condenser, Task
 from distill.pullback import weights_of
 from distill.rng import derive
 from distill.training import Additions, Recipe, train
 from distill.work import Work, training
 from fedcl.federated.base import MODEL, LocalTask, Records, ServerTask, Upload
+from fedcl.federated.forms import Form
 from fedcl.federated.small_sets import Distilling, check_small_set, union, wanted_by
 from fedcl.wire import pack_weights
 
@@ -59,14 +60,18 @@ class FedDM(Distilling):
     server: Recipe
     radius: float | None
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
-    small_sets: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)
         whole("ipc", self.ipc, 1)
         if self.radius is not None:
             positive("federated.radius", self.radius)
-        pixels_alone(self.method)
+        Form(self.method, self.server)  # refuses sets that can't be sent
+
+    @property
+    def form(self) -> Form:
+        """Pixels or numbers, and labels that the server's loss can use."""
+        return Form(self.method, self.server)
 
     def broadcast(self, server: ServerTask) -> Records:
         """Returns the global weights."""
@@ -79,17 +84,17 @@ class FedDM(Distilling):
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
-        check_small_set(upload, server.world, self.ipc)
+        check_small_set(upload, server.world, self.form, self.ipc)
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
         """Returns the task as it is, and the training on the union, not cut at the radius."""
-        network, data = server.world.first_network, union(uploads, server.world).data
+        network, data = server.world.first_network, union(uploads, server.world, self.form).data
         return server, [training("server training", network, data, self.server)]
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, and with weights trained on it from the last ones."""
         world = server.world
-        memory, network = union(uploads, world), world.network_with(server.weights)
+        memory, network = union(uploads, world, self.form), world.network_with(server.weights)
         enough = None if self.radius is None else _Beyond(network, self.radius)
         rng = derive(world.seed, "server training", server.round)
         train(network, memory.data, self.server, rng, Additions(enough=enough))

@@ -22,11 +22,12 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from distill.checks import whole
-from distill.condenser import Condenser, Task, pixels_alone
+from distill.condenser import Condenser, Task
 from distill.rng import derive
 from distill.training import Recipe, train
 from distill.work import Work, training
 from fedcl.federated.base import LocalTask, Records, ServerTask, Upload
+from fedcl.federated.forms import Form
 from fedcl.federated.small_sets import Distilling, check_small_set, union, wanted_by
 from fedcl.wire import pack_weights
 
@@ -48,11 +49,15 @@ class OneShot(Distilling):
     server: Recipe
     rounds: int = field(default=1, init=False)
     vectors: ClassVar[tuple[str, ...]] = ()
-    small_sets: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)
-        pixels_alone(self.method)
+        Form(self.method, self.server)  # refuses sets that can't be sent
+
+    @property
+    def form(self) -> Form:
+        """Pixels or numbers, and labels that the server's loss can use."""
+        return Form(self.method, self.server)
 
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         """Returns nothing: a client needs no weights."""
@@ -64,16 +69,16 @@ class OneShot(Distilling):
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
-        check_small_set(upload, server.world, self.ipc)
+        check_small_set(upload, server.world, self.form, self.ipc)
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
         """Returns the task as it is, and the training on the union."""
-        network, data = server.world.first_network, union(uploads, server.world).data
+        network, data = server.world.first_network, union(uploads, server.world, self.form).data
         return server, [training("server training", network, data, self.server)]
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with the union, and with weights trained on it from scratch."""
         world = server.world
-        memory, network = union(uploads, world), world.first_network()
+        memory, network = union(uploads, world, self.form), world.first_network()
         train(network, memory.data, self.server, derive(world.seed, "server training"))
         return replace(server, weights=pack_weights(network), memory=memory)

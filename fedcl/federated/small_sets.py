@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from distill.condenser import Condenser, Task, condense, even_counts
-from distill.coresets import Random
+from distill.condenser import Condenser, Task, even_counts
 from distill.images import LabelledImages
 from distill.pullback import Weights
 from distill.rng import derive, subseed
@@ -22,7 +21,7 @@ from fedcl.federated.base import (
     Upload,
     World,
 )
-from fedcl.wire import check_images, pack_images, unpack_images
+from fedcl.federated.forms import Form
 
 
 class Distilling(FederatedMethod):
@@ -34,25 +33,35 @@ class Distilling(FederatedMethod):
 
     method: Condenser
 
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """What the small sets are made of on their way."""
+
     @abstractmethod
     def wanted(self, task: LocalTask) -> Task:
         """Returns what a client makes small in its round, and how small."""
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the client's small set."""
-        return noted(task, task.condense(self.method, self.wanted(task)))
+        return noted(task, task.condense(self.method, self.wanted(task)), self.form)
 
     def sketch(self, task: LocalTask) -> Sketch:
-        """Returns as many random images, and the making of the set."""
+        """Returns a set of the same size, and the making of the set."""
         wanted = self.wanted(task)
-        records = noted(task, condense(Random(), wanted))
+        records = noted(task, self.form.sketch(wanted), self.form)
         return Sketch(records, [condensing("making small sets", self.method, wanted)])
 
 
-def noted(task: LocalTask, small: SyntheticSet) -> Records:
+def sends_pixels(method: FederatedMethod) -> bool:
+    """Returns whether clients upload small sets alone or beside weights, their images as pixels."""
+    return isinstance(method, Distilling) and method.method.makes_pixels
+
+
+def noted(task: LocalTask, small: SyntheticSet, form: Form) -> Records:
     """Returns a small set as it is sent, and notes whether it started from real images."""
     task.notes[FROM_REAL] = int(small.origin == "real")
-    return {IMAGES: pack_images(small)}
+    return {IMAGES: form.pack(small)}
 
 
 def wanted_by(task: LocalTask, ipc: int, *names: str | int, given: Sequence[Weights] = ()) -> Task:
@@ -90,21 +99,21 @@ def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] =
     return Task(images, images.counts, world.normalisation, seed, given)
 
 
-def check_small_set(upload: Upload, world: World, ipc: int) -> None:
+def check_small_set(upload: Upload, world: World, form: Form, ipc: int) -> None:
     """Refuses all but one set of the world's images and classes, at most ``ipc`` of a class.
 
     Raises:
         BadUploadError: Saying which rule is broken.
     """
     upload.check_names(IMAGES)
-    check_images(upload.records[IMAGES], world.image_shape, world.num_classes, ipc)
+    form.check(upload.records[IMAGES], world, ipc)
 
 
-def union(uploads: Iterable[Upload], world: World) -> SyntheticSet:
+def union(uploads: Iterable[Upload], world: World, form: Form) -> SyntheticSet:
     """Returns the union of checked sets, ordered by client; real if any client says so of its."""
     parts = list[LabelledImages]()
     origin: Origin = "noise"
     for upload in uploads:
-        parts.append(unpack_images(upload.records[IMAGES], world.normalisation, world.device))
+        parts.append(form.read(upload.records[IMAGES], world))
         origin = "real" if upload.from_real else origin
-    return SyntheticSet(LabelledImages.union(parts), world.normalisation, origin)
+    return SyntheticSet(LabelledImages.union(form.alike(parts)), world.normalisation, origin)

@@ -37,6 +37,7 @@ from fedcl.federated.base import (
     Upload,
     World,
 )
+from fedcl.federated.forms import Form
 from fedcl.federated.small_sets import Distilling, check_small_set, union, wanted_by
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
@@ -118,6 +119,10 @@ class _Remembering(Distilling):
     rounds: int = field(default=1, init=False)
     vectors: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def form(self) -> Form:
+        return Form(self.method)
+
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         return {}
 
@@ -125,17 +130,17 @@ class _Remembering(Distilling):
         return wanted_by(task, self._share(task.world), "memory", task.experience)
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
-        learnt, held = union(uploads, server.world).data, _held(server, self.buffer)
+        learnt, held = union(uploads, server.world, self.form).data, _held(server, self.buffer)
         memory = held.learn(learnt, Random(), server.world.seed)
         return _holding(server, memory), held.learning(learnt, self.method, server.world.seed)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
-        check_small_set(upload, server.world, self._share(server.world))
+        check_small_set(upload, server.world, self.form, self._share(server.world))
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         world = server.world
         seed = subseed(world.seed, "server memory", server.experience)
-        learnt = union(uploads, world).data
+        learnt = union(uploads, world, self.form).data
         return _holding(server, _held(server, self.buffer).learn(learnt, self.method, seed))
 
     def _share(self, world: World) -> int:

@@ -117,7 +117,12 @@ WRONG = {
     (
         "continual continual=gdumb method=rtp buffer.images=20 storage=jpeg"
     ): "got fixed, None and Jpeg",
-    "federated federated=one_shot method=rtp": "method must keep its images as pixels here",
+    "federated federated=one_shot method=glad": "method must learn all that decodes its images",
+    "federated federated=one_shot method=rtp compression=jpeg": "compression.images must be null",
+    "federated federated=collabdm method=rtp": "method must keep its images as pixels here",
+    (
+        "federated federated=one_shot method=frepo evaluation=frepo"
+    ): "evaluation.updates must be null where a server trains, which counts epochs, got 1000",
     (
         "federated-continual federated_continual=local_replay method=haba buffer.images=20"
     ): "method must keep its images as pixels",

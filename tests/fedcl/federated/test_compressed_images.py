@@ -67,7 +67,7 @@ def rows(array: np.ndarray) -> ArrayRecord:
 BAD = {
     "pixels": (
         ArrayRecord({"images": Array(np.zeros((1, 1, 8, 8), np.uint8))}),
-        "arrays must be rows, counts, got images",
+        "arrays must be rows and no images, got images",
     ),
     "floats": (rows(np.zeros((1, 50), np.float32)), r"rows must be uint8 of shape \(images, 50\)"),
     "other sizes": (rows(np.zeros((1, 51), np.uint8)), r"got uint8 of shape \(1, 51\)"),
