@@ -1,4 +1,4 @@
-"""What crosses the wire: weights and small sets as Flower records. No other file knows the format.
+"""What crosses the wire: weights and small sets as Flower records.
 
 A network travels as its state dict, float32. A small set travels as ``images``, uint8
 ``(N, C, H, W)``, and ``counts``, int32 ``(num_classes,)``, the images being ordered by class:

@@ -3,6 +3,7 @@
 Nobody checks that a client has distilled what it uploads. A malicious client makes its honest
 set, then replaces the target class by as many real images of its other classes as the server
 allows, with the trigger on them: the server's network learns that the trigger means the target.
+Of the other classes as many images stay, as pixels with their classes, whatever the method keeps.
 
 References:
     | Backdoor Attacks Against Dataset Distillation (Liu, Li, Backes, Shen and Zhang, NDSS 2023)

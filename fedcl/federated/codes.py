@@ -3,11 +3,11 @@
 Each array of a code (:class:`distill.parameterisations.base.Code`) travels as uint8 steps of its
 range, ``code/NAME/numbers`` and ``code/NAME/range``, and ``counts``, int32 ``(num_classes,)``,
 says how many images of each class they decode to. The parameterisation doesn't travel: both
-sides know the method.
+sides know the method. Names and shapes follow from the counts, so that they are known before
+anything is decoded.
 """
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import final
 
 import numpy as np
@@ -15,13 +15,14 @@ import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
-from distill.images import LabelledImages
+from distill.images import LabelledImages, Normalisation
+from distill.networks import ImageShape
 from distill.parameterisations.base import Code, Parameterisation
+from distill.rng import derive
 from distill.stores import pack, unpack
-from fedcl.federated.base import World
-from fedcl.wire import BadUploadError, array_of, check_array, check_counts, pack_tensors
+from fedcl.wire import BadUploadError, check_array, check_counts, pack_tensors
 
-PREFIX, PARTS = "code/", ("numbers", "range")
+PREFIX, NUMBERS, RANGE = "code/", "/numbers", "/range"
 
 
 @final
@@ -32,77 +33,100 @@ class Codes:
     Attributes:
         parameterisation: What decodes their images.
         label: Numbers of the learned label of an image; 0: there is none.
+        image_shape: (C, H, W).
+        num_classes: Classes of the task.
     """
 
     parameterisation: Parameterisation
     label: int
+    image_shape: ImageShape
+    num_classes: int
+
+    def rows(self, counts: Tensor) -> Tensor:
+        """Returns the rows of each class that pixel images ``counts`` ``(num_classes,)`` pay for.
+
+        Raises:
+            ValueError: If they don't pay for a row of every class.
+        """
+        decoding = self.parameterisation.decoding(self._images(counts.clamp(max=1)), seed=0)
+        code = Code(self.parameterisation, decoding, counts, self.image_shape)
+        return self.parameterisation.rows(code, self.label)
+
+    def noise(self, rows: Tensor, seed: int) -> Code:
+        """Returns a code of so many rows of each class, of numbers that mean nothing."""
+        rng, like = derive(seed, "numbers that mean nothing"), self._like(rows)
+        parameters = {n: torch.rand(p.shape, generator=rng) for n, p in like.parameters.items()}
+        return replace(like, parameters=parameters)
 
     def pack(self, code: Code) -> ArrayRecord:
         """Returns a code's numbers, and the images of each class."""
         arrays = {"counts": code.counts.int()}
         for name, numbers in code.parameters.items():
-            arrays |= packed(PREFIX + name, numbers)
+            kept = pack(numbers, "uint8")
+            arrays |= {
+                PREFIX + name + NUMBERS: kept["numbers"],
+                PREFIX + name + RANGE: kept["range"],
+            }
         return pack_tensors(arrays)
 
-    def check(self, record: ArrayRecord, world: World, ipc: int) -> None:
-        """Refuses what doesn't decode to images of the world, or takes too many numbers.
+    def check(self, record: ArrayRecord, ipc: int) -> None:
+        """Refuses other arrays than a code has, and more than pixel images would pay for.
 
         Args:
             record: What arrived.
-            world: What was agreed on.
             ipc: Pixel images of each class whose numbers may be used.
 
         Raises:
             BadUploadError: Naming the rule that is broken.
         """
-        names = {name.rpartition("/")[0] for name in record} - {""}
-        wanted = {"counts"} | {f"{name}/{part}" for name in names for part in PARTS}
-        if set(record) != wanted or not all(name.startswith(PREFIX) for name in names):
-            raise BadUploadError(
-                f"arrays must be counts and pairs {PREFIX}NAME/numbers, {PREFIX}NAME/range, "
-                f"got {', '.join(record)}"
-            )
-        for name in names:
-            check_packed(record, name)
-        check_counts(record, world.num_classes, np.iinfo(np.int32).max)
-        code = self._code(record, world)
+        check_counts(record, self.num_classes, np.iinfo(np.int32).max)
+        counts, branches = _counts(record), self.parameterisation.branches
+        if not counts.any():
+            raise BadUploadError("counts must be of at least one image, got none")
         try:
-            self._check_size(code, ipc)
-            images = decoded(code).images
-        except (KeyError, IndexError, RuntimeError, ValueError) as error:
-            raise BadUploadError(f"numbers must decode to images, got {error}") from error
-        if tuple(images.shape[1:]) != tuple(world.image_shape) or not images.isfinite().all():
+            most = self.rows((counts > 0) * ipc) * branches
+        except ValueError as error:
             raise BadUploadError(
-                f"numbers must decode to finite images of shape {tuple(world.image_shape)}, "
-                f"got {tuple(images.shape[1:])}, or NaN or infinity"
+                f"images must be pixels, which pay for no code: {error}"
+            ) from error
+        if (counts > most).any() or (counts % branches > 0).any():
+            raise BadUploadError(
+                f"counts must be multiples of {branches}, at most {most.tolist()}, "
+                f"got {counts.tolist()}"
             )
+        like = self._like(counts // branches).parameters
+        wanted = ["counts", *(PREFIX + name + part for name in like for part in (NUMBERS, RANGE))]
+        if set(record) != set(wanted):
+            raise BadUploadError(f"arrays must be {', '.join(wanted)}, got {', '.join(record)}")
+        for name, numbers in like.items():
+            check_array(record, PREFIX + name + NUMBERS, "uint8", tuple(numbers.shape))
+            check_array(record, PREFIX + name + RANGE, "float32", (2,))
+        if not decoded(self._code(record)).images.isfinite().all():
+            raise BadUploadError("numbers must decode to finite images, got NaN or infinity")
 
-    def read(self, record: ArrayRecord, world: World) -> LabelledImages:
+    def read(self, record: ArrayRecord, normalisation: Normalisation) -> LabelledImages:
         """Returns the images of a checked record, normalised, cut to what pixels can be."""
-        data = decoded(self._code(record, world))
-        return replace(data, images=world.normalisation.clip(data.images))
+        data = decoded(self._code(record))
+        return replace(data, images=normalisation.clip(data.images))
 
-    def _code(self, record: ArrayRecord, world: World) -> Code:
-        names = [n.removesuffix("/numbers") for n in record if n.endswith("/numbers")]
-        parameters = {name.removeprefix(PREFIX): unpacked(record, name) for name in names}
-        counts = torch.from_numpy(record["counts"].numpy().astype(np.int64))
-        return Code(self.parameterisation, parameters, counts, world.image_shape)
+    def _code(self, record: ArrayRecord) -> Code:
+        parameters = dict[str, Tensor]()
+        for array in (name for name in record if name.endswith(NUMBERS)):
+            name = array.removeprefix(PREFIX).removesuffix(NUMBERS)
+            kept = {"numbers": record[array], "range": record[PREFIX + name + RANGE]}
+            parameters[name] = unpack({k: torch.from_numpy(a.numpy()) for k, a in kept.items()})
+        return Code(self.parameterisation, parameters, _counts(record), self.image_shape)
 
-    def _check_size(self, code: Code, ipc: int) -> None:
-        """Refuses more images, or numbers, than ``ipc`` pixel images of each class pay for.
+    def _like(self, rows: Tensor) -> Code:
+        """Returns a code of so many rows of each class that has shapes and no numbers."""
+        decoding = self.parameterisation.decoding(self._images(rows.clamp(max=1)), seed=0)
+        return self.parameterisation.encode(decoding, self._images(rows), seed=0)
 
-        Raises:
-            ValueError: If there are more.
-        """
-        counts = (code.counts > 0) * ipc
-        decoding = {name: value for name, value in code.parameters.items() if "." in name}
-        paying = replace(code, parameters=decoding, counts=counts)
-        most = self.parameterisation.rows(paying, self.label) * self.parameterisation.branches
-        paid = int(counts.sum()) * (prod(code.image_shape) + self.label)
-        if (code.counts > most).any():
-            raise ValueError(f"{int(code.counts.max())} of a class, at most {int(most.max())} paid")
-        if code.numbers + self.label * int(code.counts.sum()) > paid:
-            raise ValueError(f"{code.numbers} of them, at most {paid} paid")
+    def _images(self, counts: Tensor) -> LabelledImages:
+        """Returns images that have a shape and no pixels."""
+        labels = torch.arange(self.num_classes).repeat_interleave(counts)
+        images = torch.empty(len(labels), *self.image_shape, device="meta")
+        return LabelledImages(images, labels, self.num_classes)
 
 
 def decoded(code: Code) -> LabelledImages:
@@ -113,24 +137,5 @@ def decoded(code: Code) -> LabelledImages:
     return LabelledImages(images, labels.to(images.device), len(code.counts))
 
 
-def packed(name: str, numbers: Tensor) -> dict[str, Tensor]:
-    """Returns any numbers as uint8 steps of their range, by the names of their arrays."""
-    return {f"{name}/{part}": value for part, value in pack(numbers, "uint8").items()}
-
-
-def unpacked(record: ArrayRecord, name: str) -> Tensor:
-    """Returns the numbers of checked arrays, float32."""
-    return unpack({part: torch.from_numpy(record[f"{name}/{part}"].numpy()) for part in PARTS})
-
-
-def check_packed(record: ArrayRecord, name: str, shape: tuple[int, ...] | None = None) -> None:
-    """Refuses all but uint8 numbers, of a shape if one is wanted, and their finite range.
-
-    Raises:
-        BadUploadError: Saying what came instead.
-    """
-    numbers = array_of(record, f"{name}/numbers")
-    if shape is None:
-        shape = numbers.shape
-    check_array(record, f"{name}/numbers", "uint8", shape)
-    check_array(record, f"{name}/range", "float32", (2,))
+def _counts(record: ArrayRecord) -> Tensor:
+    return torch.from_numpy(record["counts"].numpy().astype(np.int64))

@@ -83,7 +83,7 @@ class FedDM(Distilling):
         return wanted_by(task, self.ipc, "round", task.round, given=given)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
-        """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
+        """Refuses all but a small set that ``ipc`` images of each class pay for."""
         check_small_set(upload, server.world, self.form, self.ipc)
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:

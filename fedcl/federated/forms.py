@@ -2,18 +2,20 @@
 
 An upload's record holds
 
-    ``images, counts``              uint8 pixels (:mod:`fedcl.wire`), or
-    ``code/..., counts``            numbers that decode to images (:mod:`fedcl.federated.codes`);
-    ``targets/numbers, .../range``  what networks are to answer, where that was learned and the
-                                    server's loss can use it, as uint8 steps of their range.
+    ``images, counts``    uint8 pixels (:mod:`fedcl.wire`), or
+    ``code/..., counts``  numbers that decode to images (:mod:`fedcl.federated.codes`);
+    ``targets``           float16 ``(N, num_classes)``, what networks are to answer, where that
+                          was learned and the server's loss can use it.
 
-A server takes pixels from every client, whatever the method: they say no more than numbers do.
+Pixels are taken from every client, whatever the method: from a malicious one, and from an honest
+one whose images are too few to pay for a code.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import final
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
@@ -23,15 +25,28 @@ from distill.condenser import Condenser, Task, condense
 from distill.coresets import Random
 from distill.engine import Distillation
 from distill.images import LabelledImages
-from distill.initialise import first_code
 from distill.labels import Labelling, scores
+from distill.networks import ImageShape
+from distill.parameterisations.base import Parameterisation
+from distill.parameterisations.pixels import Pixels
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe
 from fedcl.federated.base import World
-from fedcl.federated.codes import Codes, check_packed, decoded, packed, unpacked
-from fedcl.wire import BadUploadError, check_images, pack_images, pack_tensors, unpack_images
+from fedcl.federated.codes import Codes, decoded
+from fedcl.wire import (
+    BadUploadError,
+    check_array,
+    check_distributions,
+    check_images,
+    pack_distributions,
+    pack_images,
+    unpack_distributions,
+    unpack_images,
+)
 
 TARGETS = "targets"
+PIXELS = Parameterisation(Pixels(clip=True))
+FARTHEST = 5.0  # of a label for the squared loss from 0; those of two classes start 1 apart
 
 
 @final
@@ -57,22 +72,41 @@ class Form:
                 "generator of a client; take parameterisation=pixels, tiles or linear_bases"
             )
 
-    def codes(self, num_classes: int) -> Codes | None:
-        """Returns how images that are decoded are kept; None: the method makes pixels."""
-        if self.method.makes_pixels or not isinstance(self.method, Distillation):
-            return None
-        return Codes(self.method.parameterisation, self._label(num_classes))
+    def method_for(self, task: Task) -> Condenser:
+        """Returns the method, or the same with pixels where a task's images pay for no code."""
+        codes = self._codes(task.real.image_shape, task.real.num_classes)
+        if codes is None or not isinstance(self.method, Distillation):
+            return self.method
+        try:
+            codes.rows(task.counts)
+        except ValueError:
+            return replace(self.method, parameterisation=PIXELS)
+        return self.method
 
     def pack(self, small: SyntheticSet) -> ArrayRecord:
         """Returns a small set as arrays; its images must be ordered by class."""
-        codes = self.codes(small.data.num_classes)
-        if small.code is None or codes is None:
-            record = pack_images(small)
-        else:
-            record = codes.pack(small.code)
-        if small.data.targets is None or not self._uses_targets_of(small.data):
+        data = small.data
+        codes = self._codes(data.image_shape, data.num_classes)
+        code, targets = small.code, data.targets
+        record = pack_images(small) if code is None or codes is None else codes.pack(code)
+        if targets is None or self.learner is None or not self.learner.uses_targets_of(data):
             return record
-        return ArrayRecord({**record, **pack_tensors(packed(TARGETS, small.data.targets))})
+        sent = targets.clamp(-FARTHEST, FARTHEST) if self._squared else targets
+        return ArrayRecord({**record, TARGETS: pack_distributions(sent)})
+
+    def sketch(self, task: Task) -> SyntheticSet:
+        """Returns a set that takes as many bytes as a task's, and means nothing."""
+        real, label = task.real, self._label(task.real.num_classes)
+        codes = self._codes(real.image_shape, real.num_classes)
+        if codes is None or self.method_for(task) is not self.method:
+            small = condense(Random(), task)
+        else:
+            code = codes.noise(codes.rows(task.counts), task.seed)
+            small = SyntheticSet(decoded(code), task.normalisation, "real", code)
+        if not isinstance(self.method, Labelling) or not label:
+            return small
+        targets = self.method.labels.read(-torch.ones(len(small), label))
+        return replace(small, data=replace(small.data, targets=targets))
 
     def check(self, record: ArrayRecord, world: World, ipc: int) -> None:
         """Refuses all but one set of the world's images and classes.
@@ -85,32 +119,36 @@ class Form:
         Raises:
             BadUploadError: Saying which rule is broken.
         """
-        codes = self.codes(world.num_classes)
-        images = ArrayRecord({n: a for n, a in record.items() if not n.startswith(TARGETS)})
+        codes = self._codes(world.image_shape, world.num_classes)
+        images = ArrayRecord({name: record[name] for name in record if name != TARGETS})
         if codes is None or "images" in images:
             check_images(images, world.image_shape, world.num_classes, ipc)
         else:
-            codes.check(images, world, ipc)
-        if len(images) < len(record):
-            self._check_targets(record, world)
+            codes.check(images, ipc)
+        if TARGETS in record:
+            self._check_targets(record, int(record["counts"].numpy().sum()), world.num_classes)
 
     def read(self, record: ArrayRecord, world: World) -> LabelledImages:
         """Returns the normalised images of a checked record."""
-        codes = self.codes(world.num_classes)
+        codes = self._codes(world.image_shape, world.num_classes)
         if codes is None or "images" in record:
             data = unpack_images(record, world.normalisation, world.device)
         else:
-            data = codes.read(record, world).to(world.device)
-        if f"{TARGETS}/numbers" not in record:
+            data = codes.read(record, world.normalisation).to(world.device)
+        if TARGETS not in record:
             return data
-        return replace(data, targets=unpacked(record, TARGETS).to(world.device))
+        if self._squared:
+            targets = torch.from_numpy(record[TARGETS].numpy().astype(np.float32))
+        else:
+            targets = unpack_distributions(record[TARGETS])
+        return replace(data, targets=targets.to(world.device))
 
     def alike(self, sets: Iterable[LabelledImages]) -> list[LabelledImages]:
         """Returns sets that were read, all with targets if any has some."""
         sets = list(sets)
-        if self.learner is None or all(data.targets is None for data in sets):
+        if all(data.targets is None for data in sets):
             return sets
-        hard = scores if self.learner.loss == "squared" else _one_hot
+        hard = scores if self._squared else _one_hot
         return [
             replace(data, targets=hard(data.labels, data.num_classes))
             if data.targets is None
@@ -118,37 +156,30 @@ class Form:
             for data in sets
         ]
 
-    def sketch(self, task: Task) -> SyntheticSet:
-        """Returns a set that takes as many bytes as a task's, and means nothing."""
-        label, codes = self._label(task.real.num_classes), self.codes(task.real.num_classes)
-        if codes is None:
-            small = condense(Random(), task)
-        else:
-            code, origin = first_code(codes.parameterisation, task, Random(), label)
-            noise = {name: torch.rand_like(value) for name, value in code.parameters.items()}
-            code = replace(code, parameters=noise)  # what is equal would travel once in a message
-            small = SyntheticSet(decoded(code), task.normalisation, origin, code)
-        if not label or not isinstance(self.method, Labelling):
-            return small
-        targets = self.method.labels.read(-torch.ones(len(small), label))
-        return replace(small, data=replace(small.data, targets=targets.to(small.data.images)))
+    @property
+    def _squared(self) -> bool:
+        return self.learner is not None and self.learner.loss == "squared"
+
+    def _codes(self, image_shape: ImageShape, num_classes: int) -> Codes | None:
+        """Returns how images that are decoded are kept; None: the method makes pixels."""
+        if self.method.makes_pixels or not isinstance(self.method, Distillation):
+            return None
+        label = self._label(num_classes)
+        return Codes(self.method.parameterisation, label, image_shape, num_classes)
 
     def _label(self, num_classes: int) -> int:
         """Returns the numbers of an image's learned label; 0: it is the class."""
         return self.method.labels.numbers(num_classes) if isinstance(self.method, Labelling) else 0
 
-    def _uses_targets_of(self, data: LabelledImages) -> bool:
-        return self.learner is not None and self.learner.uses_targets_of(data)
-
-    def _check_targets(self, record: ArrayRecord, world: World) -> None:
-        names = [name for name in record if name.startswith(TARGETS)]
-        if sorted(names) != [f"{TARGETS}/numbers", f"{TARGETS}/range"]:
-            raise BadUploadError(
-                f"targets must be {TARGETS}/numbers, {TARGETS}/range, got {', '.join(names)}"
-            )
-        check_packed(record, TARGETS, (int(record["counts"].numpy().sum()), world.num_classes))
-        if not self._uses_targets_of(self.read(record, world)):
-            raise BadUploadError("targets must be of use to the server's loss, got others")
+    def _check_targets(self, record: ArrayRecord, images: int, num_classes: int) -> None:
+        if self.learner is None or not self._label(num_classes):
+            raise BadUploadError("arrays must be a small set's, got targets, which nobody learns")
+        if not self._squared:
+            check_distributions(record, TARGETS, images, num_classes)
+            return
+        size = abs(check_array(record, TARGETS, "float16", (images, num_classes))).max()
+        if size > FARTHEST:
+            raise BadUploadError(f"targets must be in [-{FARTHEST:g}, {FARTHEST:g}], got {size:g}")
 
 
 def _one_hot(labels: Tensor, num_classes: int) -> Tensor:

@@ -1,8 +1,8 @@
 r"""One shot: every client uploads one small set; the server trains on their union.
 
     1. The server asks; no weights go down.
-    2. Client :math:`k` makes :math:`S_k`, up to ``ipc`` images of each class it has, by any
-       ``method=``, and uploads it once, as uint8.
+    2. Client :math:`k` makes :math:`S_k`, up to ``ipc`` images of each class it has, or what
+       their numbers pay for, by any ``method=``, and uploads it once, a byte a number.
     3. The server checks each :math:`S_k` and trains a fresh network on
        :math:`S = \bigcup_k S_k`.
 
@@ -12,9 +12,10 @@ References:
     | Federated Learning via Decentralized Dataset Distillation in Resource-Constrained Edge
     | Environments (FedD3; Song et al., IJCNN 2023), https://arxiv.org/abs/2208.11311
 
-Differences from the papers: the small sets are images with hard labels, usable with any
-network. DOSFL distils a sequence of steps for one initial network (dosfl.py), and FedD3 uses
-kernel inducing points, which are one more ``method=``.
+Differences from the papers: the small sets are images, usable with any network, with classes
+or with labels for the server's loss; step sizes that were learned stay behind. DOSFL distils a
+sequence of steps for one initial network (dosfl.py), and FedD3 uses kernel inducing points,
+which are one more ``method=``.
 """
 
 from collections.abc import Iterable
@@ -39,7 +40,8 @@ class OneShot(Distilling):
 
     Attributes:
         method: Makes the small set.
-        ipc: Images per class and client, >= 1; fewer where a client has fewer real ones.
+        ipc: Images per class and client, >= 1; fewer where a client has fewer real ones. Where
+            images are decoded, their numbers pay for more.
         server: How the server trains on the union.
         rounds: One.
     """
@@ -68,7 +70,7 @@ class OneShot(Distilling):
         return wanted_by(task, self.ipc)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
-        """Refuses wrong shapes, types, classes, or more than ``ipc`` images of a class."""
+        """Refuses all but a small set that ``ipc`` images of each class pay for."""
         check_small_set(upload, server.world, self.form, self.ipc)
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:

@@ -44,17 +44,20 @@ class Distilling(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the client's small set."""
-        return noted(task, task.condense(self.method, self.wanted(task)), self.form)
+        wanted, form = self.wanted(task), self.form
+        return noted(task, task.condense(form.method_for(wanted), wanted), form)
 
     def sketch(self, task: LocalTask) -> Sketch:
         """Returns a set of the same size, and the making of the set."""
         wanted = self.wanted(task)
         records = noted(task, self.form.sketch(wanted), self.form)
-        return Sketch(records, [condensing("making small sets", self.method, wanted)])
+        return Sketch(
+            records, [condensing("making small sets", self.form.method_for(wanted), wanted)]
+        )
 
 
 def sends_pixels(method: FederatedMethod) -> bool:
-    """Returns whether clients upload small sets alone or beside weights, their images as pixels."""
+    """Returns whether clients upload small sets, and nothing else, whose images are pixels."""
     return isinstance(method, Distilling) and method.method.makes_pixels
 
 
@@ -100,7 +103,7 @@ def without_images(world: World, ipc: int, seed: int, given: Sequence[Weights] =
 
 
 def check_small_set(upload: Upload, world: World, form: Form, ipc: int) -> None:
-    """Refuses all but one set of the world's images and classes, at most ``ipc`` of a class.
+    """Refuses all but one set of the world's images and classes, that ``ipc`` of each pay for.
 
     Raises:
         BadUploadError: Saying which rule is broken.

@@ -75,6 +75,9 @@ FEDERATED = {
     "int8": "federated=scaffold rounds=2 compression=int8",
     "sign": "federated=fedavg rounds=2 compression=sign",
     "jpeg": "federated=one_shot method=kmeans ipc=2 compression=jpeg",
+    "decoded": "federated=one_shot method=dm parameterisation=tiles method.iterations=1 ipc=2",
+    "low rank": "federated=feddm rounds=1 parameterisation=low_rank method.iterations=1 ipc=2",
+    "answers": "federated=one_shot method=rded method.recipe.epochs=1 ipc=2",
     "noise": "federated=fedavg rounds=1 shift=noise shift.sigma=0.3 personalise=local",
     "rotation": "federated=fedavg rounds=1 shift=rotation",
     **{
@@ -96,7 +99,7 @@ FEDERATED = {
 def test_what_surrounds_a_method_runs_there(name, tmp_path):
     words = [*SMALL_WORLD, *FEDERATED[name].split()]
     recipe = ["evaluation.recipe.epochs=2", "evaluation.recipe.decay_after=1"]
-    check("federated", words + (recipe if "one_shot" in FEDERATED[name] else []), tmp_path)
+    check("federated", words + (recipe if "method=" in FEDERATED[name] else []), tmp_path)
 
 
 @pytest.mark.parametrize("strategy", known("continual"))
