@@ -58,10 +58,13 @@ _TAGS = {
     "attack._target_": "{}",  # before other settings of an attack, where these tell as much
     "attack.clients": "{} attacking",
     "defence._target_": "{}",
+    "method.parameterisation.source._target_": "{}",  # before steps, where these tell as much
+    "method.parameterisation.decoders": "{}",
     "partition.alpha": "\N{GREEK SMALL LETTER ALPHA} {}",
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",
 }
+_CLASS = re.compile(r"'_target_': '[\w.]*\.(\w+)'")
 _IN_WORDS = (
     "partition._target_",
     "attack._target_",
@@ -258,11 +261,19 @@ def tag(key: str, value: Setting) -> str:
     ('ipc 10', 'class means')
     >>> tag("rounds", 1.0), tag("rounds", 20.0)
     ('1 round', '20 rounds')
+    >>> tag("method.parameterisation.decoders", "[{'_target_': 'a.Upsample', 'factor': 2}]")
+    'upsample'
+    >>> tag("method.parameterisation.decoders", "[]")
+    'no decoders'
     """
     if key.endswith("_target_"):
         name = str(value).rpartition(".")[2]
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if key in _IN_WORDS else name
         return words.lower()
     text = value if isinstance(value, str) else f"{value:.12g}"
+    if text == "[]":
+        return f"no {key.rpartition('.')[2]}"
+    if text.startswith("[{"):
+        return " and ".join(_CLASS.findall(text)).lower()
     words = _TAGS.get(key, f"{key.rpartition('.')[2]} {{}}").format(text)
     return words.removesuffix("s") if text == "1" else words

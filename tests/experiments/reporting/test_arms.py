@@ -35,6 +35,18 @@ def test_runs_that_differ_in_a_setting_are_two_arms_named_by_it(run):
     assert sorted(arm.label for arm in arms) == ["dm · ipc 1", "dm · ipc 10", "random · ipc 10"]
 
 
+def test_arms_that_keep_images_in_two_ways_are_named_by_them_and_not_by_their_steps(run):
+    upsample = {"_target_": "distill.parameterisations.upsample.Upsample", "factor": 2}
+    kept = ([], 100), ([upsample], 300), ([upsample, {"_target_": "a.Hallucinators"}], 300)
+    methods = [{"parameterisation": {"decoders": made}, "iterations": n} for made, n in kept]
+    arms = group([run(config={"method": method}) for method in methods])
+    assert sorted(arm.label for arm in arms) == [
+        "dm · no decoders",
+        "dm · upsample",
+        "dm · upsample and hallucinators",
+    ]
+
+
 def test_settings_that_follow_from_the_method_stay_out_of_labels(run):
     steps = {"dm": 300, "random": 0}
     arms = group([run(name, config={"method": {"steps": n}}) for name, n in steps.items()])
