@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from experiments.reporting.arms import FEW_SEEDS
 from experiments.reporting.numbers import MINUS, bytes_text
 from experiments.reporting.runs import Array
 from experiments.reporting.styles import GREY, Look, Style
@@ -45,12 +46,17 @@ class Trace:
     def through(cls, label: str, style: Style, points: Iterable[tuple[float, Interval]]) -> Self:
         """Returns a trace through points, ordered by position, with bars."""
         ordered = sorted(points, key=lambda point: point[0])
-        triples = [(x, interval.mean, interval.half_width or 0.0) for x, interval in ordered]
+        triples = [(x, interval.mean, bar(interval)) for x, interval in ordered]
         return cls(label, style, *np.array(triples, dtype=np.float64).reshape(-1, 3).T)
 
     def look(self) -> Look:
         """Returns Matplotlib's arguments: a single point has no line."""
         return self.style.joined() if len(self.x) > 1 else self.style.points()
+
+
+def bar(interval: Interval) -> float:
+    """Returns half the width as figures draw it; 0 for few seeds, where it hides all else."""
+    return 0.0 if interval.count < FEW_SEEDS else interval.half_width or 0.0
 
 
 @final

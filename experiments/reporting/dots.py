@@ -8,7 +8,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.reporting.arms import Arm
-from experiments.reporting.charts import percent_tick
+from experiments.reporting.charts import bar, percent_tick
 from experiments.reporting.styles import DOTS, GREY, Palette, Style
 
 
@@ -59,5 +59,5 @@ def _draw_dot(axes: Axes, arm: Arm, row: int, style: Style) -> None:
     if random is not None and arm.method != "random":
         axes.plot(random, row, marker="|", color=GREY, markersize=13, markeredgewidth=2)
     if accuracy:
-        half = accuracy.half_width or 0.0
+        half = bar(accuracy)
         axes.errorbar(accuracy.mean, row, xerr=half, elinewidth=1.3, zorder=3, **style.points())

@@ -33,8 +33,8 @@ from experiments.reporting.uploads import by_client
 
 MAX_SPREADS = 6
 
-_BARS = "Bars are 95 % t-intervals over seeds."
-_BANDS = "Bands, from three seeds on, and bars are 95 % t-intervals over seeds."
+_BARS = "Bars, from three seeds on, are 95 % t-intervals."
+_BANDS = "Bands and bars, from three seeds on, are 95 % t-intervals."
 _BUFFER = "buffer bytes (log scale)"
 _APART = "Points at equal bytes stand slightly apart."
 

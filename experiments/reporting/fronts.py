@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from experiments.reporting.charts import byte_tick, percent_tick, wrapped
+from experiments.reporting.charts import bar, byte_tick, percent_tick, wrapped
 from experiments.reporting.styles import INK, Look, Style
 from fedcl.statistics import Interval
 
@@ -74,14 +74,14 @@ def _draw(axes: Axes, points: Sequence[Point]) -> None:
     end = 3 * max(point.sent for point in points)
     axes.plot([*x, end], [*y, y[-1]], drawstyle="steps-post", **_FRONT)
     for point in points:
-        half = point.accuracy.half_width or 0.0
+        half = bar(point.accuracy)
         look = point.style.points() | ({} if point in best else {"alpha": 0.6})
         axes.errorbar(point.sent, point.accuracy.mean, yerr=half, elinewidth=1.2, zorder=3, **look)
 
 
 def _scale(axes: Axes, points: Sequence[Point]) -> None:
     low, high = min(p.sent for p in points), max(p.sent for p in points)
-    ends = [p.accuracy.mean + s * (p.accuracy.half_width or 0.0) for p in points for s in (-1, 1)]
+    ends = [p.accuracy.mean + s * bar(p.accuracy) for p in points for s in (-1, 1)]
     axes.set_xscale("log")
     axes.set_xlim(low / 1.8, high * 1.8)
     axes.xaxis.set_major_locator(LogLocator(10, numticks=12))

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from experiments.reporting.arms import FEW_SEEDS, Arm
+from experiments.reporting.arms import Arm
 from experiments.reporting.charts import Chart, Level, Trace, byte_tick, second_tick
 from experiments.reporting.runs import Array, Run
 from experiments.reporting.sections import Section
@@ -44,18 +44,13 @@ def over_rounds(arms: Sequence[Arm], looks: Mapping[str, Style], axis: Axis) -> 
 
 
 def curve(arm: Arm, style: Style, axis: Axis) -> Trace:
-    """Returns an arm's accuracy over what adds up with its rounds, as a band.
-
-    Fewer than FEW_SEEDS seeds have a line only.
-    """
+    """Returns an arm's accuracy over what adds up with its rounds, as a band."""
     length = min(len(run.history) for run in arm.runs)
     accuracy = np.array([run.curve("accuracy")[:length] for run in arm.runs])
     x = np.mean([axis.so_far(run)[:length] for run in arm.runs], axis=0)
     kept = np.isfinite(accuracy).all(axis=0) & np.isfinite(x)
     intervals = [mean_interval(column) for column in accuracy.T[kept].tolist()]
     trace = Trace.through(arm.label, style, zip(x[kept], intervals, strict=True))
-    if len(arm.runs) < FEW_SEEDS:  # so wide that it hides what there is to see
-        trace = replace(trace, half=0 * trace.half)
     return replace(trace, band=True)
 
 

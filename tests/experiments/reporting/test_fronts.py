@@ -32,6 +32,16 @@ def test_the_line_takes_its_steps_at_the_bytes_of_the_front():
     assert line.get_drawstyle() == "steps-post"
 
 
+def test_two_seeds_have_no_bar_and_widen_no_axis():
+    style = Style(GREY, 0, 0)
+    points = [Point("two", style, 10, Interval(0.5, 0.4, 2))]
+    points += [Point("three", style, 20, Interval(0.6, 0.1, 3))]
+    axes = draw_fronts({"": points}).axes[0]
+    bars = [bar.get_segments()[0][:, 1].tolist() for bar in axes.collections]
+    assert bars == [[0.5, 0.5], [0.5, 0.7]]
+    assert axes.get_ylim() == (0.48, 0.72)
+
+
 def test_panels_share_axes_and_one_legend():
     figure = draw_fronts({"a": POINTS[:2], "b": POINTS[2:], "c": POINTS[:1]})
     shown = [axes for axes in figure.axes if axes.get_title(loc="left")]
