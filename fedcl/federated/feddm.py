@@ -80,7 +80,8 @@ class FedDM(Distilling):
     def wanted(self, task: LocalTask) -> Task:
         """Returns all images of the client, ``ipc`` of each class, and the global network."""
         given = [weights_of(task.network())]
-        return wanted_by(task, self.ipc, "round", task.round, given=given)
+        wanted = wanted_by(task, self.ipc, "round", task.round, given=given)
+        return self.form.paid(wanted, self.ipc)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses all but a small set that ``ipc`` images of each class pay for."""

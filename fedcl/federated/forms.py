@@ -7,8 +7,7 @@ An upload's record holds
     ``targets``           float16 ``(N, num_classes)``, what networks are to answer, where that
                           was learned and the server's loss can use it.
 
-Pixels are taken from every client, whatever the method: from a malicious one, and from an honest
-one whose images are too few to pay for a code.
+Pixels are taken from every client, whatever the method: they say no more than numbers do.
 """
 
 from collections.abc import Iterable
@@ -27,8 +26,6 @@ from distill.engine import Distillation
 from distill.images import LabelledImages
 from distill.labels import Labelling, scores
 from distill.networks import ImageShape
-from distill.parameterisations.base import Parameterisation
-from distill.parameterisations.pixels import Pixels
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe
 from fedcl.federated.base import World
@@ -45,7 +42,6 @@ from fedcl.wire import (
 )
 
 TARGETS = "targets"
-PIXELS = Parameterisation(Pixels(clip=True))
 FARTHEST = 5.0  # of a label for the squared loss from 0; those of two classes start 1 apart
 
 
@@ -72,16 +68,20 @@ class Form:
                 "generator of a client; take parameterisation=pixels, tiles or linear_bases"
             )
 
-    def method_for(self, task: Task) -> Condenser:
-        """Returns the method, or the same with pixels where a task's images pay for no code."""
+    def paid(self, task: Task, ipc: int) -> Task:
+        """Returns a client's task, its counts raised to ``ipc`` if its few images pay for no code.
+
+        Args:
+            task: Its counts are those of pixel images that the client would send.
+            ipc: Pixel images of each class that it may send.
+        """
         codes = self._codes(task.real.image_shape, task.real.num_classes)
-        if codes is None or not isinstance(self.method, Distillation):
-            return self.method
         try:
-            codes.rows(task.counts)
+            if codes is not None:
+                codes.rows(task.counts)
         except ValueError:
-            return replace(self.method, parameterisation=PIXELS)
-        return self.method
+            return replace(task, counts=(task.counts > 0) * ipc)
+        return task
 
     def pack(self, small: SyntheticSet) -> ArrayRecord:
         """Returns a small set as arrays; its images must be ordered by class."""
@@ -98,7 +98,7 @@ class Form:
         """Returns a set that takes as many bytes as a task's, and means nothing."""
         real, label = task.real, self._label(task.real.num_classes)
         codes = self._codes(real.image_shape, real.num_classes)
-        if codes is None or self.method_for(task) is not self.method:
+        if codes is None:
             small = condense(Random(), task)
         else:
             code = codes.noise(codes.rows(task.counts), task.seed)

@@ -67,7 +67,7 @@ class OneShot(Distilling):
 
     def wanted(self, task: LocalTask) -> Task:
         """Returns all images of the client, and ``ipc`` of each class."""
-        return wanted_by(task, self.ipc)
+        return self.form.paid(wanted_by(task, self.ipc), self.ipc)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
         """Refuses all but a small set that ``ipc`` images of each class pay for."""

@@ -44,16 +44,13 @@ class Distilling(FederatedMethod):
 
     def local_update(self, task: LocalTask) -> Records:
         """Returns the client's small set."""
-        wanted, form = self.wanted(task), self.form
-        return noted(task, task.condense(form.method_for(wanted), wanted), form)
+        return noted(task, task.condense(self.method, self.wanted(task)), self.form)
 
     def sketch(self, task: LocalTask) -> Sketch:
         """Returns a set of the same size, and the making of the set."""
         wanted = self.wanted(task)
-        records = noted(task, self.form.sketch(wanted), self.form)
-        return Sketch(
-            records, [condensing("making small sets", self.form.method_for(wanted), wanted)]
-        )
+        work = condensing("making small sets", self.method, wanted)
+        return Sketch(noted(task, self.form.sketch(wanted), self.form), [work])
 
 
 def sends_pixels(method: FederatedMethod) -> bool:

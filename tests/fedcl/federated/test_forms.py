@@ -36,7 +36,7 @@ from fedcl.attacks.backdoor import Backdoor
 from fedcl.attacks.trigger import Trigger
 from fedcl.defences.class_means import ClassMeans
 from fedcl.defences.leave_one_out import LeaveOneOut
-from fedcl.federated.base import LocalTask
+from fedcl.federated.base import MODEL, LocalTask
 from fedcl.federated.channel import Channel
 from fedcl.federated.feddm import FedDM
 from fedcl.federated.forms import Form
@@ -47,7 +47,7 @@ from fedcl.federated.small_sets import sends_pixels
 from fedcl.federated.strategy import Rules
 from fedcl.stores.jpeg import Jpeg
 from fedcl.trust import Trust
-from fedcl.wire import BadUploadError, pack_images
+from fedcl.wire import BadUploadError, pack_images, pack_weights
 
 NET, PLAIN, IPC = MLP(4, 1), Augmentation([], mirror=False), 2
 MATCHING = Matching(DistributionMatching(), Fresh(NET, 1), PLAIN, 2, None)
@@ -80,7 +80,9 @@ def made(world, own: OneShot) -> SyntheticSet:
 
 
 def local(world, client: int = 0) -> LocalTask:
-    return LocalTask(world, client, 1, 0, {}, RecordDict())
+    return LocalTask(
+        world, client, 1, 0, {MODEL: pack_weights(world.first_network())}, RecordDict()
+    )
 
 
 def played(method, world):
@@ -341,14 +343,14 @@ def test_labels_far_from_all_are_sent_as_far_as_is_allowed(world):
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("counts", [[1, 0, 0], [1, 1, 1], [7, 0, 1], [2, 3, 9]], ids=str)
 def test_an_honest_client_is_taken_however_its_classes_lie(world, stack, counts):
-    own = one_shot(stack)
+    own = replace(one_shot(stack), ipc=4)
     labels = torch.arange(3).repeat_interleave(torch.tensor(counts))
     rng = torch.Generator().manual_seed(0)
     data = LabelledImages(torch.randn(len(labels), 1, 8, 8, generator=rng), labels, 3)
     there = replace(world, clients=[[data]])
     task = local(there)
     record = own.local_update(task)["images"]
-    own.form.check(record, there, IPC)
+    own.form.check(record, there, own.ipc)
     held = own.form.read(record, there).counts
     assert ((held > 0) == (torch.tensor(counts) > 0)).all()
     sketched = own.sketch(task).records["images"]
@@ -357,10 +359,16 @@ def test_an_honest_client_is_taken_however_its_classes_lie(world, stack, counts)
     }
 
 
-def test_images_that_pay_for_no_code_are_distilled_as_pixels(world):
-    # 64 numbers of one image pay for no hallucinator of 2 x (2 x 9 + 2 x 36) numbers.
+def test_a_client_whose_images_pay_for_no_code_may_spend_what_others_may(world):
+    # Two hallucinators take 2 x (2 x 9 + 2 x 36) numbers: four images of 64 pay for them and a row.
     own = one_shot("hallucinators")
     data = world.clients[0][0].rows(torch.tensor([0]))
-    there = replace(world, clients=[[data]])
-    assert set(own.local_update(local(there))["images"]) == {"images", "counts"}
-    assert "code/pixels/numbers" in own.local_update(local(world))["images"]
+    few, many = replace(world, clients=[[data]]), world
+    assert own.wanted(local(few)).counts.tolist() == [2, 0, 0]
+    assert own.wanted(local(many)).counts.tolist() == [2, 2, 2]
+    rounds = FedDM(1, own.method, IPC, ENTROPY, None)
+    assert rounds.wanted(local(few)).counts.tolist() == [2, 0, 0]
+    assert one_shot("pixels").wanted(local(few)).counts.tolist() == [1, 0, 0]
+    with pytest.raises(ValueError, match="ipc must be >= 4 for this parameterisation, got 2"):
+        own.local_update(local(few))
+    assert replace(own, ipc=4).local_update(local(few))["images"]["counts"].numpy()[0] == 2
