@@ -23,7 +23,6 @@ from torch import Tensor
 from distill.checks import at_least, positive, whole
 from distill.condenser import Condenser, State, Step, Task
 from distill.divergence import BOUND, LEAST, finite, usual_loss
-from distill.images import LabelledImages
 from distill.initialise import first_code
 from distill.labels import Labels
 from distill.learned import LABELS, RATES, Learned
@@ -121,7 +120,7 @@ class _Run:
             method.start,
             method.labels.numbers(task.real.num_classes),
         )
-        labels = method.labels.begin(_decoded(code), real)
+        labels = method.labels.begin(code.as_images(), real)
         others = {} if labels is None else {LABELS: labels.to(task.real.images)}
         if method.rate is not None:
             others[RATES] = torch.full((method.rate_count,), method.rate).log()
@@ -178,12 +177,6 @@ def _onto(state: Any, device: torch.device) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(_onto(value, device) for value in state)
     return state
-
-
-@torch.no_grad()
-def _decoded(code: Code) -> LabelledImages:
-    images = code.decode(torch.arange(len(code.labels)))
-    return LabelledImages(images, code.labels.to(images.device), len(code.counts))
 
 
 def _origin(name: str) -> Origin:

@@ -281,6 +281,12 @@ class Code:
         position, dot, _ = name.partition(".")
         return not dot or self.parameterisation.decoders[int(position)].learned
 
+    @torch.no_grad()
+    def as_images(self) -> LabelledImages:
+        """Returns all images with their classes, without a graph."""
+        images = self.decode(torch.arange(len(self.labels)))
+        return LabelledImages(images, self.labels.to(images.device), len(self.counts))
+
     def decode(self, index: Tensor) -> Tensor:
         """Returns the images at ``index``, ``(n, *image_shape)``; differentiable."""
         parameterisation, labels = self.parameterisation, self.labels[index]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distill.images import LabelledImages, Normalisation
 from distill.networks import ImageShape
-from distill.parameterisations.base import Code, Parameterisation
+from distill.parameterisations.base import Code, Parameterisation, Parameters
 from distill.rng import derive
 from distill.stores import pack, unpack
 from fedcl.wire import BadUploadError, check_array, check_counts, pack_tensors
@@ -48,8 +48,7 @@ class Codes:
         Raises:
             ValueError: If they don't pay for a row of every class.
         """
-        decoding = self.parameterisation.decoding(self._images(counts.clamp(max=1)), seed=0)
-        code = Code(self.parameterisation, decoding, counts, self.image_shape)
+        code = Code(self.parameterisation, self._decoding(counts), counts, self.image_shape)
         return self.parameterisation.rows(code, self.label)
 
     def noise(self, rows: Tensor, seed: int) -> Code:
@@ -101,12 +100,12 @@ class Codes:
         for name, numbers in like.items():
             check_array(record, PREFIX + name + NUMBERS, "uint8", tuple(numbers.shape))
             check_array(record, PREFIX + name + RANGE, "float32", (2,))
-        if not decoded(self._code(record)).images.isfinite().all():
+        if not self._code(record).as_images().images.isfinite().all():
             raise BadUploadError("numbers must decode to finite images, got NaN or infinity")
 
     def read(self, record: ArrayRecord, normalisation: Normalisation) -> LabelledImages:
         """Returns the images of a checked record, normalised, cut to what pixels can be."""
-        data = decoded(self._code(record))
+        data = self._code(record).as_images()
         return replace(data, images=normalisation.clip(data.images))
 
     def _code(self, record: ArrayRecord) -> Code:
@@ -119,22 +118,17 @@ class Codes:
 
     def _like(self, rows: Tensor) -> Code:
         """Returns a code of so many rows of each class that has shapes and no numbers."""
-        decoding = self.parameterisation.decoding(self._images(rows.clamp(max=1)), seed=0)
-        return self.parameterisation.encode(decoding, self._images(rows), seed=0)
+        return self.parameterisation.encode(self._decoding(rows), self._images(rows), seed=0)
+
+    def _decoding(self, counts: Tensor) -> Parameters:
+        """Returns the decoders' parameters, which have shapes and no numbers."""
+        return self.parameterisation.decoding(self._images(counts.clamp(max=1)), seed=0)
 
     def _images(self, counts: Tensor) -> LabelledImages:
         """Returns images that have a shape and no pixels."""
         labels = torch.arange(self.num_classes).repeat_interleave(counts)
         images = torch.empty(len(labels), *self.image_shape, device="meta")
         return LabelledImages(images, labels, self.num_classes)
-
-
-def decoded(code: Code) -> LabelledImages:
-    """Returns all images of a code, without a graph."""
-    labels = code.labels
-    with torch.no_grad():
-        images = code.decode(torch.arange(len(labels)))
-    return LabelledImages(images, labels.to(images.device), len(code.counts))
 
 
 def _counts(record: ArrayRecord) -> Tensor:

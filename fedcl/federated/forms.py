@@ -29,7 +29,7 @@ from distill.networks import ImageShape
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe
 from fedcl.federated.base import World
-from fedcl.federated.codes import Codes, decoded
+from fedcl.federated.codes import Codes
 from fedcl.wire import (
     BadUploadError,
     check_array,
@@ -102,7 +102,7 @@ class Form:
             small = condense(Random(), task)
         else:
             code = codes.noise(codes.rows(task.counts), task.seed)
-            small = SyntheticSet(decoded(code), task.normalisation, "real", code)
+            small = SyntheticSet(code.as_images(), task.normalisation, "real", code)
         if not isinstance(self.method, Labelling) or not label:
             return small
         targets = self.method.labels.read(-torch.ones(len(small), label))
