@@ -40,7 +40,7 @@ from distill.objectives.distribution import embedded
 from distill.objectives.kernel import Grams, Kernel
 from distill.real import RealData
 
-WITHIN = 1 - 1e-6  # of cosines: the slope of the angle is infinite at one
+WITHIN = 1 - 1e-12  # of cosines: the slope of the angle is infinite at one
 
 
 @final
@@ -65,7 +65,7 @@ class _FeatureGrams(Grams):
 
     def take(self, index: int, small: Learned, real: Tensor, leaf: Tensor) -> tuple[Tensor, Tensor]:
         network = self.networks.take(index, small)
-        theirs, ours = embedded(network, real), network.embed(leaf)
+        theirs, ours = embedded(network, real).double(), network.embed(leaf).double()
         return theirs @ ours.T, ours @ ours.T
 
     def state(self) -> State:
@@ -96,7 +96,7 @@ class _TangentGrams(Grams):
         self.depth = depth
 
     def take(self, index: int, small: Learned, real: Tensor, leaf: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        theirs, ours = real.flatten(1), leaf.flatten(1)
+        theirs, ours = real.flatten(1).double(), leaf.flatten(1).double()
         return tangent(theirs, ours, self.depth), tangent(ours, ours, self.depth)
 
     def state(self) -> State:

@@ -14,8 +14,11 @@ References:
     | Dataset Distillation using Neural Feature Regression (Zhou et al., NeurIPS 2022)
     | https://arxiv.org/abs/2206.00719
 
-Differences from the papers: FRePo's hinge on the margin of learned labels is left out; its
-networks have batch normalisation and its optimiser is LAMB, here those that are configured.
+Differences from the papers: Gram matrices and their solution are in float64, as single precision
+resolves no eigenvalue below :math:`10^{-7}` of the largest, and :math:`\lambda = 10^{-6}` of the
+mean can be less: an answer is then noise. FRePo's hinge on the margin of learned labels is left
+out; its networks have batch normalisation and its optimiser is LAMB, here those that are
+configured.
 """
 
 from abc import ABC, abstractmethod
@@ -49,7 +52,7 @@ class Grams(ABC):
 
     @abstractmethod
     def take(self, index: int, small: Learned, real: Tensor, leaf: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns :math:`K_{ts}` ``(B, n)`` and :math:`K_{ss}` ``(n, n)`` of step ``index``.
+        """Returns :math:`K_{ts}` ``(B, n)`` and :math:`K_{ss}` ``(n, n)`` of a step, float64.
 
         Args:
             index: The number of the step.
@@ -110,7 +113,7 @@ class _Regressing(Pulling):
         targets = scores(small.targets(rows), self.real.num_classes).requires_grad_()
         seen = augmented(images, self.objective.augmentation, rng)
         across, among = self.grams.take(index, small, real.images, seen)
-        answers = ridge_answers(across, among, targets, self.objective.ridge)
+        answers = ridge_answers(across, among, targets.double(), self.objective.ridge)
         gaps = answers - centred(real.labels, self.real.num_classes)
         loss = gaps.square().sum() / (2 * len(real))
         small.pull(rows, *torch.autograd.grad(loss, (images, targets)))

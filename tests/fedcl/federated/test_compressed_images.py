@@ -69,6 +69,15 @@ BAD = {
         ArrayRecord({"images": Array(np.zeros((1, 1, 8, 8), np.uint8))}),
         "arrays must be rows and no images, got images",
     ),
+    "rows and pixels, not compressed": (
+        ArrayRecord(
+            {
+                **CODEC.encode(ArrayRecord({"images": Array(np.zeros((1, 1, 8, 8), np.uint8))})),
+                "images": Array(np.zeros((1, 1, 8, 8), np.uint8)),
+            }
+        ),
+        "arrays must be rows and no images, got rows, images",
+    ),
     "floats": (rows(np.zeros((1, 50), np.float32)), r"rows must be uint8 of shape \(images, 50\)"),
     "other sizes": (rows(np.zeros((1, 51), np.uint8)), r"got uint8 of shape \(1, 51\)"),
     "no row": (rows(np.zeros((0, 50), np.uint8)), "at least one image"),
