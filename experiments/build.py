@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, final
 
 from hydra import compose, initialize_config_dir
@@ -23,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import CommandError
-from experiments.listing import config_folder, known
+from experiments.listing import GROUPS, config_folder, known
 from experiments.scenarios.base import Scenario
 
 SCENARIOS = ("distillation", "federated", "continual", "federated_continual")
@@ -33,6 +34,7 @@ NOT_IN_HASH = ("device", "output", "data_root", "backend")  # where a run happen
 NAMING_GROUPS = ("federated_continual", "federated", "continual", "method")
 USUAL = {"backend": "local"}  # these groups are in the name where the choice is another one
 REFERENCE = re.compile(r"\$\{([a-z_]+)")
+UNKNOWN = re.compile(r"Could not override '([^']+)'")
 
 
 @final
@@ -122,7 +124,27 @@ def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
             words = [f"scenario={kind}", *overrides]
             return compose("config", words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise CommandError(_one_line(error)) from error
+        unknown = UNKNOWN.match(str(error))
+        reason = _unknown(kind, overrides, unknown.group(1)) if unknown else _one_line(error)
+        raise CommandError(reason) from error
+
+
+def _unknown(kind: str, overrides: Sequence[str], setting: str) -> str:
+    """Says which settings stand where one was looked for that there isn't."""
+    parser = OverridesParser.create()
+    others = [w for w in overrides if parser.parse_override(w).key_or_group != setting]
+    node, parts = _composed(kind, others), setting.split(".")
+    found: list[str] = []
+    while len(parts) > 1 and OmegaConf.is_dict(node.get(parts[0])):
+        found.append(parts.pop(0))
+        node = node[found[-1]]
+    names = {str(key) for key in node if key != "hydra" and str(key)[0] != "_"}
+    names |= set() if found else set(GROUPS[kind])
+    near = get_close_matches(parts[0], sorted(names), n=1)
+    if near:
+        return f"unknown setting {setting!r}; did you mean {'.'.join([*found, *near])}?"
+    here = "known" if not found else f"{'.'.join(found)} has"
+    return f"unknown setting {setting!r}; {here}: {', '.join(sorted(names)) or 'none as chosen'}"
 
 
 def _name(choices: Mapping[str, Any]) -> str:

@@ -89,6 +89,13 @@ WRONG = {
     "distill": "method must be given, as method=NAME; known: best, cafe",
     "distill method=random ipc=0": "ipc must be >= 1, got 0",
     "distill method=random ipc=x": "ipc must be a whole number, got 'x'",
+    "distill method=random method.iterations=9": (
+        "unknown setting 'method.iterations'; method has: none as chosen"
+    ),
+    "distill metohd=dm": "unknown setting 'metohd'; did you mean method?",
+    "distill method=dm method.objective.reel_batch=9": "did you mean method.objective.real_batch?",
+    "distill method=dm network.zzz=9": "unknown setting 'network.zzz'; network has: depth, width",
+    "distill method=dm zzz=9": "unknown setting 'zzz'; known: across,",
     "distill method=random objective=distribution": "objective must be left out with method=random",
     "federated federated=fedavg partition=nope": "dirichlet iid quantity shards",
     "federated federated=fedavg clients=0": "clients must be >= 1, got 0",
