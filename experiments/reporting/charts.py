@@ -131,9 +131,8 @@ def _draw_level(axes: Axes, level: Level) -> None:
 
 def _draw_trace(axes: Axes, trace: Trace) -> None:
     if not trace.band:
-        axes.errorbar(
-            trace.x, trace.mean, yerr=trace.half, zorder=3, elinewidth=1.3, **trace.look()
-        )
+        half = np.where(trace.half > 0, trace.half, np.nan)  # no caps without a bar
+        axes.errorbar(trace.x, trace.mean, yerr=half, zorder=3, elinewidth=1.3, **trace.look())
         return
     low, high = trace.mean - trace.half, trace.mean + trace.half
     axes.fill_between(trace.x, low, high, color=trace.style.colour, alpha=0.14, linewidth=0)

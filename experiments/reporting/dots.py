@@ -59,5 +59,5 @@ def _draw_dot(axes: Axes, arm: Arm, row: int, style: Style) -> None:
     if random is not None and arm.method != "random":
         axes.plot(random, row, marker="|", color=GREY, markersize=13, markeredgewidth=2)
     if accuracy:
-        half = bar(accuracy)
+        half = bar(accuracy) or None  # no caps without a bar
         axes.errorbar(accuracy.mean, row, xerr=half, elinewidth=1.3, zorder=3, **style.points())

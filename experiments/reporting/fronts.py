@@ -74,7 +74,7 @@ def _draw(axes: Axes, points: Sequence[Point]) -> None:
     end = 3 * max(point.sent for point in points)
     axes.plot([*x, end], [*y, y[-1]], drawstyle="steps-post", **_FRONT)
     for point in points:
-        half = bar(point.accuracy)
+        half = bar(point.accuracy) or None  # no caps without a bar
         look = point.style.points() | ({} if point in best else {"alpha": 0.6})
         axes.errorbar(point.sent, point.accuracy.mean, yerr=half, elinewidth=1.2, zorder=3, **look)
 

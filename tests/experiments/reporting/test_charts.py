@@ -20,6 +20,13 @@ def test_equal_figures_are_equal_bytes():
     assert first == second
 
 
+def test_points_without_an_interval_have_no_bar():
+    halves = np.array([0.25, 0.0])
+    axes = draw_chart(Chart("x", "y", (trace([1, 2], half=halves),))).axes[0]
+    ends = [segment for bars in axes.collections for segment in bars.get_segments()]
+    assert [end.tolist() for end in ends if len(end)] == [[[1, 0.25], [1, 0.75]]]
+
+
 def test_axis_shows_no_accuracy_below_none_or_above_all():
     axes = draw_chart(Chart("x", "y", (trace([1, 2], half=6.0, band=True),))).axes[0]
     low, high = axes.get_ylim()
