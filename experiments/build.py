@@ -11,15 +11,16 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, final
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -76,6 +77,7 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     _refuse_unused(used, overrides, choices)
     values = _resolved(config, used)
     _refuse_updates(values, fields)
+    _refuse_other_than_bools(values)
     return Plan(
         scenario=_instantiated(values, fields),
         kind=kind,
@@ -197,6 +199,35 @@ def _refuse_updates(values: Mapping[str, Any], fields: Sequence[str]) -> None:
             "evaluation.updates must be null where a server trains, which counts epochs, got "
             f"{updates}; add evaluation.updates=null evaluation.recipe.epochs=N"
         )
+
+
+def _refuse_other_than_bools(values: Mapping[str, Any]) -> None:
+    """Refuses a word such as ``no`` for a switch: it is a string to Hydra, and so is true."""
+    found = dict(_no_bools(dict(values)))
+    if found:
+        path = min(found, key=len)  # objective.exact, and not method.objective.exact
+        raise CommandError(f"{path} must be true or false, got {found[path]!r}")
+
+
+def _no_bools(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    if not isinstance(node, dict):
+        return
+    switches = _switches(node["_target_"]) if "_target_" in node else set[str]()
+    for key, value in node.items():
+        here = f"{path}.{key}".lstrip(".")
+        if key in switches and not isinstance(value, bool):
+            yield here, value
+        yield from _no_bools(value, here)
+
+
+@cache
+def _switches(target: str) -> set[str]:
+    """Returns the fields of a dataclass that are bools."""
+    made = get_object(target)
+    fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
+    return {field.name for field in fields if field.type in (bool, "bool")}
 
 
 def _resolved(config: DictConfig, used: set[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -53,9 +54,16 @@ def _local_half(
     def update(message: Message, context: Context) -> Message:
         end = ClientEnd(channel, method.vectors, world, context.state)
         received = end.received(dict(message.content.array_records))
-        task = replace(local_task(message, world, received), state=context.state, condense=condense)
-        rng = derive(world.seed, "compression", "client", task.client, "round", task.round)
-        records = end.sent(method.local_update(task), task.received, rng)
+        task = local_task(message, world, received)
+
+        def rng() -> torch.Generator:
+            return derive(world.seed, "compression", "client", task.client, "round", task.round)
+
+        def arriving(records: Records) -> Records:
+            return end.arriving(records, received, rng())
+
+        task = replace(task, state=context.state, condense=condense, arriving=arriving)
+        records = end.sent(method.local_update(task), received, rng())
         metrics = MetricRecord({"num-examples": len(task.data), **task.notes})
         return Message(RecordDict({**records, "metrics": metrics}), reply_to=message)
 

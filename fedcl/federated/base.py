@@ -77,6 +77,7 @@ class LocalTask:
         state: What this client keeps between rounds; it may change it.
         notes: What it says of its upload besides, by name; it may add to it.
         condense: Makes the client's small sets.
+        arriving: Says what the server will read of records with weights, which may be compressed.
     """
 
     world: World
@@ -87,6 +88,7 @@ class LocalTask:
     state: RecordDict
     notes: dict[str, int] = field(default_factory=dict)
     condense: Condense = condense
+    arriving: Callable[[Records], Records] = dict
 
     @property
     def data(self) -> LabelledImages:
@@ -117,6 +119,7 @@ class ServerTask:
         kept: What the method keeps from round to round, its own affair; empty at first.
         members: Networks whose mean answer is the federation's; empty: the global network's.
         rejected: Why an upload of this round was set aside by a defence, by client.
+        arrived: What clients read of this round's records that are compressed, by name.
     """
 
     world: World
@@ -127,6 +130,7 @@ class ServerTask:
     kept: State = field(default_factory=dict)
     members: Sequence[ArrayRecord] = ()
     rejected: Mapping[int, str] = field(default_factory=dict)
+    arrived: Records = field(default_factory=dict)
 
     def model(self) -> nn.Module:
         """Returns what answers for the federation: the global network, or the members."""

@@ -25,7 +25,7 @@ References:
 Differences from the papers: many local steps lie between two messages; in the papers, one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -89,6 +89,14 @@ class Channel:
 
 @final
 @dataclass(frozen=True)
+class _Message:
+    code: ArrayRecord
+    change: Tensor  # as it is decoded
+    left_out: Tensor
+
+
+@final
+@dataclass(frozen=True)
 class ClientEnd:
     """A client's end in one round.
 
@@ -133,15 +141,31 @@ class ClientEnd:
         if self.channel.up is None:
             return records
         encoded = {name: record for name, record in records.items() if name not in self.vectors}
-        for name in (name for name in self.vectors if name in records):
-            before, after = (r[name].to_torch_state_dict() for r in (received, records))
-            change = _flat(after) - _flat(before) + self._error(name, _flat(before))
-            code = self.channel.up.encode(change, _sizes(before), rng)
+        for name, message in self._coded(records, received, rng):
             if self.channel.error_feedback:
-                left = change - self.channel.up.decode(code, _sizes(before))
-                self.state[name + ERROR] = pack_tensors({"error": left})
-            encoded[name + CHANGE] = code
+                self.state[name + ERROR] = pack_tensors({"error": message.left_out})
+            encoded[name + CHANGE] = message.code
         return encoded
+
+    def arriving(self, records: Records, received: Records, rng: torch.Generator) -> Records:
+        """Returns what the server will read of what :meth:`sent` makes of weights, decoded."""
+        read = dict(records)
+        for name, message in self._coded(records, received, rng):
+            own = dict(received[name].to_torch_state_dict())
+            read[name] = pack_tensors(_plus(own, message.change))
+        return read
+
+    def _coded(
+        self, records: Records, received: Records, rng: torch.Generator
+    ) -> Iterator[tuple[str, "_Message"]]:
+        up = self.channel.up
+        for name in self.vectors:
+            if name in records and up is not None:
+                before, after = (r[name].to_torch_state_dict() for r in (received, records))
+                wanted = _flat(after) - _flat(before) + self._error(name, _flat(before))
+                code = up.encode(wanted, _sizes(before), rng)
+                change = up.decode(code, _sizes(before))
+                yield name, _Message(code, change, wanted - change)
 
     def _view(self, name: str) -> dict[str, Tensor]:
         kept = self.state.get(name + VIEW)
@@ -190,6 +214,12 @@ class ServerEnd:
         if client in self.holders:
             return {**others, **self._changes}
         return {**others, **{name: pack_tensors(view) for name, view in self.views.items()}}
+
+    def arrived(self) -> Records:
+        """Returns what clients read of this round's compressed records; none: an empty mapping."""
+        if self.channel.down is None:
+            return {}
+        return {name: pack_tensors(self.views[name]) for name in self.vectors}
 
     def received(self, records: Records) -> Records:
         """Returns what came up, decoded and set upon the server's own weights.

@@ -22,7 +22,9 @@ Differences from the paper: clients weigh as much as their images, in the weight
 in the paper they weigh alike, so that one with a few noisy steps moves both as far as one with
 thousands of images. :math:`c_i^+ - c_i = \frac{1}{K_i \eta_l} (x - y_i) - c` holds nothing that the
 server doesn't know, so it isn't sent: the upload is FedAvg's, half of the paper's, and so is the
-number of steps, which follows from the images. With momentum
+number of steps, which follows from the images. Where messages are compressed, :math:`c` is what
+clients read and :math:`y` what the server reads, on both sides, so that
+:math:`\sum_i p_i c_i = c` stays true. With momentum
 :math:`\rho`, :math:`\eta_l` in the control is :math:`\eta_l / (1 - \rho)`, as far as a gradient
 carries in the end.
 """
@@ -100,7 +102,8 @@ class Scaffold(FederatedMethod):
                     y.grad.sub_(own).add_(common)
 
         sent = trained(task, self.local, Additions(correct_drift))
-        y, way = sent[MODEL].to_torch_state_dict(), carried(self.local, len(task.data))
+        y = task.arriving(sent)[MODEL].to_torch_state_dict()
+        way = carried(self.local, len(task.data))
         task.state[CONTROL] = pack_tensors(
             {name: c_i[name] - c[name] + (x[name] - y[name]) / way for name in x}
         )
@@ -117,19 +120,21 @@ class Scaffold(FederatedMethod):
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         """Returns the task with new weights and the new control."""
-        x, c = arrays_of(server.weights), arrays_of(self._control(server))
+        control = self._control(server)
+        x, c = arrays_of(server.weights), arrays_of(control)
+        read = arrays_of(server.arrived.get(CONTROL, control))
         moves, changes, present = RunningMean(), RunningMean(), 0
         for upload in uploads:
             n_i, y_i = upload.examples, arrays_of(upload.arrays)
             way = carried(self.local, n_i)
             moves.add({name: y_i[name] - x[name] for name in x}, n_i)
-            changes.add({name: (x[name] - y_i[name]) / way - c[name] for name in x}, n_i)
+            changes.add({name: (x[name] - y_i[name]) / way - read[name] for name in x}, n_i)
             present += 1
         move, change = moves.mean(), changes.mean()
         share = present / len(server.world.clients)
         weights = packed({name: x[name] + self.learning_rate * move[name] for name in x})
-        control = packed({name: c[name] + share * change[name] for name in x})
-        return replace(server, weights=weights, kept=control.to_torch_state_dict())
+        kept = packed({name: c[name] + share * change[name] for name in x})
+        return replace(server, weights=weights, kept=kept.to_torch_state_dict())
 
     def _control(self, server: ServerTask) -> ArrayRecord:
         return pack_tensors(server.kept or _zeros(server.weights.to_torch_state_dict()))

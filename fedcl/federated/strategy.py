@@ -105,7 +105,8 @@ class MethodStrategy(Strategy):
         first = next(uploads, None)
         task = self.task
         if first is not None:
-            task = self.method.aggregate(self.task, chain([first], uploads))
+            begun = replace(self.task, arrived=self.end.arrived())
+            task = replace(self.method.aggregate(begun, chain([first], uploads)), arrived={})
         for _ in uploads:  # a method that reads no upload: its clients work all the same
             pass
         self._check_completion(server_round)

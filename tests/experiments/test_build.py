@@ -96,6 +96,11 @@ WRONG = {
     "distill method=dm method.objective.reel_batch=9": "did you mean method.objective.real_batch?",
     "distill method=dm network.zzz=9": "unknown setting 'network.zzz'; network has: depth, width",
     "distill method=dm zzz=9": "unknown setting 'zzz'; known: across,",
+    "distill method=tesla objective.exact=no": "objective.exact must be true or false, got 'no'",
+    "distill method=dm random=off": "random must be true or false, got 'off'",
+    (
+        "distill method=haba parameterisation.source.clip=1"
+    ): "parameterisation.source.clip must be true or false, got 1",
     "distill method=random objective=distribution": "objective must be left out with method=random",
     "federated federated=fedavg partition=nope": "dirichlet iid quantity shards",
     "federated federated=fedavg clients=0": "clients must be >= 1, got 0",

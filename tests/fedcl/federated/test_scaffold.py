@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from fedcl.compression.sign import Sign
+from fedcl.compression.top_k import TopK
+from fedcl.federated.channel import Channel
 from fedcl.federated.fedavg import FedAvg
 from fedcl.federated.scaffold import CONTROL, Scaffold
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
-from fedcl.wire import pack_tensors
+from fedcl.wire import pack_tensors, thaw
 
 
 def zeros_like(tensors):
@@ -88,6 +91,26 @@ def test_an_upload_is_no_larger_than_fedavgs(plain, world):
         return simulation.play("update", 1).totals["bytes_up"]
 
     assert bytes_up(Scaffold(1, plain(), 1.0)) == bytes_up(FedAvg(1, plain()))
+
+
+@pytest.mark.parametrize("up", [None, TopK(0.1), Sign()])
+@pytest.mark.parametrize("down", [None, TopK(0.1)])
+def test_the_control_stays_the_mean_of_the_clients_where_messages_lose_something(
+    plain, world, up, down
+):
+    method = Scaffold(4, plain(2), 1.0)
+    simulation = Simulation({"update": method}, world, Rules(1.0, 1.0), Channel(up, down))
+    for number in range(1, 5):
+        simulation.play("update", number)
+    own = [
+        thaw(state)[CONTROL].to_torch_state_dict()
+        for _, state in sorted(simulation.grid.states.items())
+    ]
+    share = torch.tensor([len(data) for (data,) in world.clients]).float()
+    share /= share.sum()
+    for name, c in simulation.task.kept.items():
+        mean = sum(p * c_i[name] for p, c_i in zip(share, own, strict=True))
+        torch.testing.assert_close(mean, c, atol=1e-4, rtol=1e-3)
 
 
 def test_a_resumed_run_keeps_both_controls(plain, world):
