@@ -10,11 +10,14 @@ References:
 
 Differences from Flower: clients are chosen by this project's rules, not by the strategy, which
 sees only uploads that passed the checks; weights go back to float32 after every round, where
-Flower's FedAdam puts out float64 and would double the next download.
+Flower's FedAdam puts out float64 and would double the next download; what a strategy draws from
+NumPy, such as the noise of differential privacy at the server, follows the run's seed. A strategy
+that asks something of clients (FedProx, clipping at the clients) is refused, as they don't hear it.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
@@ -26,6 +29,7 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from distill.checks import whole
+from distill.rng import subseed
 from distill.training import Recipe
 from fedcl.federated.averaging import arrays_of, check_network, packed, sketched, trained
 from fedcl.federated.base import (
@@ -59,7 +63,14 @@ class FlowerStrategy(FederatedMethod):
         whole("rounds", self.rounds, 1)
 
     def broadcast(self, server: ServerTask) -> Records:
-        """Returns the global weights."""
+        """Returns the global weights.
+
+        Raises:
+            ValueError: If the strategy asks more of clients than training, waits for more of
+                them, or sends messages of its own.
+        """
+        nodes = range(1, len(server.world.clients) + 1)
+        self._configured(copy.deepcopy(self.strategy), server, nodes)
         return {MODEL: server.weights}
 
     def local_update(self, task: LocalTask) -> Records:
@@ -82,18 +93,32 @@ class FlowerStrategy(FederatedMethod):
                 messages of its own.
         """
         strategy = copy.deepcopy(self.strategy)
-        vars(strategy).update(_arrays(server.kept))
+        _restore(strategy, server.kept)
         replies = [_reply(upload) for upload in uploads]
-        grid = _Nodes([upload.metadata.src_node_id for upload in replies])
-        list(strategy.configure_train(server.round, server.weights, ConfigRecord(), grid))
-        aggregated, _ = strategy.aggregate_train(server.round, replies)
+        self._configured(strategy, server, [upload.metadata.src_node_id for upload in replies])
+        with _seeded(subseed(server.world.seed, "flower", server.round)):
+            aggregated, _ = strategy.aggregate_train(server.round, replies)
         if aggregated is None:
             raise ValueError(
                 f"federated.strategy must return weights, got None from {len(replies)} uploads; "
                 f"{type(strategy).__name__} may need more clients"
             )
-        weights = packed(arrays_of(aggregated))
-        return replace(server, weights=weights, kept=_tensors(vars(strategy)))
+        return replace(server, weights=packed(arrays_of(aggregated)), kept=_kept(strategy))
+
+    def _configured(self, strategy: Strategy, server: ServerTask, nodes: Iterable[int]) -> None:
+        """Lets the strategy begin its round."""
+        asked = strategy.configure_train(
+            server.round, server.weights, ConfigRecord(), _Nodes(nodes)
+        )
+        for message in asked:
+            config = [key for record in message.content.config_records.values() for key in record]
+            others = sorted(set(config) - {"server-round"})
+            if others:
+                raise ValueError(
+                    f"federated.strategy must leave training to the clients, but "
+                    f"{type(strategy).__name__} sends them {', '.join(others)}, which they don't "
+                    "heed; take another strategy, or a method of this project, as fedprox"
+                )
 
 
 def _reply(upload: Upload) -> Message:
@@ -104,17 +129,50 @@ def _reply(upload: Upload) -> Message:
     return Message(content, reply_to=asked)
 
 
-def _tensors(attributes: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """Returns what a strategy keeps from round to round: its attributes that are named arrays."""
-    return {
-        name: {key: torch.from_numpy(np.asarray(array).copy()) for key, array in value.items()}
-        for name, value in attributes.items()
-        if isinstance(value, dict) and all(isinstance(a, np.ndarray) for a in value.values())
-    }
+def _kept(strategy: Strategy) -> dict[str, Any]:
+    """Returns what a strategy may have changed in a round: its numbers and arrays, by name.
+
+    Arrays come named, in lists, or in a strategy that this one wraps.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in vars(strategy).items():
+        if isinstance(value, Strategy):
+            kept[name] = _kept(value)
+        elif isinstance(value, int | float):
+            kept[name] = value
+        elif isinstance(value, list) and all(isinstance(a, np.ndarray) for a in value):
+            kept[name] = [_tensor(array) for array in value]
+        elif isinstance(value, dict) and all(isinstance(a, np.ndarray) for a in value.values()):
+            kept[name] = {key: _tensor(array) for key, array in value.items()}
+    return kept
 
 
-def _arrays(kept: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Any]]:
-    return {name: {k: t.numpy() for k, t in value.items()} for name, value in kept.items()}
+def _restore(strategy: Strategy, kept: Mapping[str, Any]) -> None:
+    for name, value in kept.items():
+        inner = vars(strategy).get(name)
+        if isinstance(inner, Strategy):
+            _restore(inner, value)
+        elif isinstance(value, Mapping):
+            setattr(strategy, name, {key: tensor.numpy().copy() for key, tensor in value.items()})
+        elif isinstance(value, list):
+            setattr(strategy, name, [tensor.numpy().copy() for tensor in value])
+        else:
+            setattr(strategy, name, value)
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(array).copy())
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds NumPy's global generator, which Flower's strategies draw from, and puts it back."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 @final

@@ -5,9 +5,18 @@ import copy
 import numpy as np
 import pytest
 import torch
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian
+from flwr.serverapp.strategy import (
+    DifferentialPrivacyClientSideFixedClipping,
+    DifferentialPrivacyServerSideAdaptiveClipping,
+    DifferentialPrivacyServerSideFixedClipping,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+)
 
-from fedcl.federated import fedavg
+from fedcl.federated import fedavg, fedavgm
 from fedcl.federated.flower import FlowerStrategy
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
@@ -27,6 +36,63 @@ def test_flowers_fedavg_is_ours(plain, world, trained):
     ours = flat(trained(fedavg.FedAvg(3, plain()), world, 3))
     flowers = flat(trained(FlowerStrategy(3, plain(), FedAvg()), world, 3))
     torch.testing.assert_close(flowers, ours, atol=1e-6, rtol=1e-5)
+
+
+def test_flowers_momentum_outlasts_a_round_as_ours_does(plain, world, trained):
+    # Flower's gap points from the new weights to the old ones, so both take the same steps.
+    ours = flat(trained(fedavgm.FedAvgM(4, plain(), 0.9, 1.0), world, 4))
+    flowers = flat(trained(FlowerStrategy(4, plain(), FedAvgM(server_momentum=0.9)), world, 4))
+    without = flat(trained(fedavg.FedAvg(4, plain()), world, 4))
+    torch.testing.assert_close(flowers, ours, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(flowers, without, atol=1e-3)
+
+
+def test_a_strategy_that_another_one_wraps_keeps_its_moments(plain, world, trained):
+    # no noise, and clipping to what nothing reaches: FedAdam as it is
+    inner = FedAdam(eta=0.1)
+    wrapped = DifferentialPrivacyServerSideFixedClipping(copy.deepcopy(inner), 0.0, 1e6, 3)
+    ours = flat(trained(FlowerStrategy(3, plain(), wrapped), world, 3))
+    bare = flat(trained(FlowerStrategy(3, plain(), inner), world, 3))
+    torch.testing.assert_close(ours, bare, atol=1e-6, rtol=1e-5)
+
+
+def test_a_clipping_norm_that_adapts_goes_on_from_where_it_was(plain, aggregated):
+    # Both updates are clipped, half more than the target: by Flower's formula the norm is
+    # multiplied by exp(-0.2 * 0.5) a round, the noise on the count aside.
+    strategy = DifferentialPrivacyServerSideAdaptiveClipping(
+        FedAvg(), 1e-9, 2, initial_clipping_norm=0.1, clipped_count_stddev=1e-9, clip_norm_lr=0.2
+    )
+    method, rows = FlowerStrategy(2, plain(), strategy), [[(1, 2.0), (1, 4.0)]] * 2
+    norms = [aggregated(method, 0.0, rows[:n]).kept["clipping_norm"] for n in (1, 2)]
+    assert norms == pytest.approx([0.1 * np.exp(-0.1), 0.1 * np.exp(-0.2)], rel=1e-4)
+
+
+def test_noise_follows_the_seed_and_leaves_numpy_as_it_was(plain, aggregated):
+    strategy = DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 2)
+    method, row = FlowerStrategy(1, plain(), strategy), [[(1, 1.0), (1, 1.0)]]
+    drawn = []
+    for seed in (1, 2):
+        np.random.seed(seed)  # noqa: NPY002
+        wanted = np.random.RandomState(seed).rand()
+        drawn.append(aggregated(method, 0.0, row).weights["w"].numpy().item())
+        assert np.random.rand() == wanted  # noqa: NPY002
+    assert drawn[0] == drawn[1] != 1.0
+
+
+@pytest.mark.parametrize(
+    ("strategy", "asks"),
+    [
+        (FedProx(proximal_mu=1.0), "FedProx sends them proximal-mu"),
+        (DifferentialPrivacyClientSideFixedClipping(FedAvg(), 1.0, 1.0, 3), "clipping_norm"),
+    ],
+)
+def test_what_asks_more_of_clients_is_refused_before_they_work(plain, world, strategy, asks):
+    simulation = Simulation(
+        {"update": FlowerStrategy(1, plain(), strategy)}, world, Rules(1.0, 1.0)
+    )
+    with pytest.raises(ValueError, match=rf"must leave training to the clients.*{asks}"):
+        simulation.play("update", 1)
+    assert not simulation.grid.exchanges
 
 
 def test_the_median_is_taken(plain, aggregated):
