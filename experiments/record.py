@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 import yaml
@@ -20,6 +21,7 @@ from distill.synthetic import SyntheticSet
 from experiments.scenarios.base import Progress
 
 SCHEMA = 1
+SPENT = "spent"  # seconds of a run until its checkpoint
 PACKAGES = ("fedcl", "torch", "numpy", "scikit-learn", "flwr", "avalanche-lib", "hydra-core")
 
 
@@ -31,10 +33,18 @@ class RunFolder:
     Attributes:
         path: Where it is.
         shown: Shows where the run stands; None: nobody looks.
+        began: When the run began on the clock of ``time.perf_counter``, the time between its
+            processes left out; None: not timed.
     """
 
     path: Path
     shown: Callable[[Progress], None] | None = None
+    began: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the run so far, in all its processes; 0 where it is not timed."""
+        return 0.0 if self.began is None else time.perf_counter() - self.began
 
     def completed(self) -> bool:
         """Whether this run has a record that says completed."""
@@ -64,8 +74,13 @@ class RunFolder:
         folder = self.path / "checkpoint"
         folder.mkdir(exist_ok=True)
         part = folder / "state.part"
-        torch.save(dict(state), part)
+        torch.save({**state, SPENT: self.seconds}, part)
         part.replace(folder / "state.pt")
+
+    def timed(self) -> Self:
+        """Returns this folder for a process that begins, or goes on, now."""
+        state = self.load_checkpoint() or {}
+        return replace(self, began=time.perf_counter() - state.get(SPENT, 0.0))
 
     def drop_checkpoint(self) -> None:
         """Removes the checkpoint of a run that needs none any more."""

@@ -3,7 +3,6 @@
 import logging
 import math
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -154,7 +153,7 @@ def _compute_alike() -> None:
 
 def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str, bool]) -> None:
     command, device, bar = how
-    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    started, folder = datetime.now(UTC).isoformat(timespec="seconds"), folder.timed()
     record: dict[str, Any] = {
         "scenario": planned.kind,
         "name": planned.name,
@@ -175,13 +174,13 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str,
         folder.write_images(outcome.synthetic, outcome.real)
         folder.write_memories(outcome.memories)
         _draw(folder, outcome)
+        result = {"status": "completed", "metrics": dict(outcome.metrics), "error": None}
+        _write(folder, record, {**result, "history": list(outcome.history)})
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         logger.debug("the run failed", exc_info=True)
-        _write(folder, record, clock, {"status": "failed", "metrics": {}, "error": reason})
+        _write(folder, record, {"status": "failed", "metrics": {}, "error": reason})
         raise RunFailedError(reason) from error
-    result = {"status": "completed", "metrics": dict(outcome.metrics), "error": None}
-    _write(folder, record, clock, {**result, "history": list(outcome.history)})
     folder.drop_checkpoint()
 
 
@@ -191,8 +190,8 @@ def _draw(folder: RunFolder, outcome: Outcome) -> None:
     write_pictures(folder.path, outcome)
 
 
-def _write(folder: RunFolder, record: dict[str, Any], clock: float, result: dict[str, Any]) -> None:
-    cost = {"seconds": time.perf_counter() - clock, "peak_rss_bytes": peak_bytes()}
+def _write(folder: RunFolder, record: dict[str, Any], result: dict[str, Any]) -> None:
+    cost = {"seconds": folder.seconds, "peak_rss_bytes": peak_bytes()}
     folder.write_record({**record, **cost, "history": [], **result})
 
 

@@ -3,6 +3,7 @@
 It can be written down after any round, and another one can go on from what was written.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -102,8 +103,19 @@ class Simulation:
         return RoundReport({"round": number, **totals, "failures": len(strategy.failures)}, rows)
 
     def score(self, test: LabelledImages) -> tuple[float, float]:
-        """Returns the accuracy and the loss on normalised images."""
-        return score(self.task.model(), test)
+        """Returns the accuracy and the loss on normalised images.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+        """
+        accuracy, loss = score(self.task.model(), test)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the global network's loss must stay finite, got {loss} after round "
+                f"{self.task.round}; lower training.learning_rate, or "
+                "evaluation.recipe.learning_rate where the server trains"
+            )
+        return accuracy, loss
 
     def state(self) -> dict[str, Any]:
         """Returns what :meth:`restore` needs, as tensors and plain values."""

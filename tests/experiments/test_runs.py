@@ -1,7 +1,10 @@
 """Equal seeds give equal records, and a killed run ends with the numbers of an unbroken one."""
 
 import json
+import math
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,18 @@ def test_a_killed_run_resumes_to_the_same_numbers(case, tmp_path, monkeypatch):
     assert measured(run(kind, words, command="test")) == measured(unbroken)
 
 
+def test_a_resumed_runs_seconds_are_those_of_all_its_processes(tmp_path):
+    kind, words = words_of("federated", tmp_path)
+    planned = plan(kind, words)
+    folder = RunFolder(tmp_path / kind / planned.name / planned.config_hash)
+    folder.begin(planned.config)
+    an_hour_ago = time.perf_counter() - 3600
+    steps = planned.scenario.prepare("cpu").steps(replace(folder, began=an_hour_ago))
+    next(steps)
+    steps.close()
+    assert 3600 < record_of(run(kind, words, command="test"))["seconds"] < 3700
+
+
 def test_a_continual_run_leaves_its_memory_after_each_experience(tmp_path):
     folder = run(*words_of("continual", tmp_path), command="test")
     files = [folder / "memories" / f"{experience}.safetensors" for experience in range(3)]
@@ -127,6 +142,25 @@ def test_a_failing_run_says_so_in_its_record_and_status(tmp_path, capsys):
     record = json.loads(file.read_text())
     assert record["status"] == "failed"
     assert "the loss must stay finite" in record["error"]
+
+
+@pytest.mark.parametrize("method", ["one_shot method=kmeans ipc=2", "feddm method=kmeans ipc=2"])
+def test_a_server_whose_training_diverges_fails_in_one_line(method, tmp_path, capsys):
+    words = f"federated federated={method} clients=3 network=mlp evaluation.recipe.epochs=3"
+    words += f" evaluation.recipe.learning_rate=1e6 threads=1 output={tmp_path}"
+    assert main(words.split()) == 1
+    reason = "the global network's loss must stay finite, got nan after round"
+    assert reason in capsys.readouterr().err
+    (file,) = tmp_path.rglob("record.json")
+    assert reason in json.loads(file.read_text())["error"]
+
+
+def test_a_number_that_is_none_leaves_a_record_that_says_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.scenarios.federated.spread", lambda *_: {"spread": math.nan})
+    with pytest.raises(RuntimeError, match="nan"):
+        run(*words_of("federated", tmp_path), command="test")
+    (file,) = tmp_path.rglob("record.json")
+    assert json.loads(file.read_text())["status"] == "failed"
 
 
 def test_a_full_disk_leaves_no_record_that_says_completed(tmp_path, monkeypatch):
