@@ -20,10 +20,13 @@ BOUNDS = {
 }
 # Settings of the problem, which no method chooses, by the first word of their key.
 _CONDITIONS = frozenset(
-    {"network", "clients", "participation", "availability", "link", "partition", "shift", "stream"}
+    {"dataset", "network", "clients", "participation", "availability", "link", "partition"}
+    | {"shift", "stream", "attack"}
 )
 # Settings that every label shows as soon as two rivals differ in them.
 _PROTOCOL = (
+    "dataset.train_images",
+    "dataset.validation",
     "network._target_",
     "ipc",
     "store",
@@ -47,7 +50,11 @@ _PROTOCOL = (
 )
 # Those of them that are the problem's: a figure may give each its own panel.
 PROBLEM = tuple(key for key in _PROTOCOL if key.partition(".")[0] in _CONDITIONS)
+# To lack one of these is a value, too: all images, or nothing that compresses or attacks.
+_OPTIONAL = frozenset({"dataset", "compression", "attack", "defence"})
 _TAGS = {
+    "dataset.train_images": "{} training images",
+    "dataset.validation": "{} held out",
     "ipc": "ipc {}",
     "store": "{}",
     "buffer.images": "{} images",
@@ -235,8 +242,9 @@ def shared_tags(arms: Sequence[Arm]) -> list[str]:
 
 
 def _differ(key: str, arms: Sequence[Arm]) -> bool:
-    """Whether arms have several values of a setting; to lack one is a value of compressions."""
-    having = [arm for arm in arms if key in arm.settings or key.startswith("compression.")]
+    """Whether arms have several values of a setting; to lack one counts where it is optional."""
+    optional = key.partition(".")[0] in _OPTIONAL
+    having = [arm for arm in arms if optional or key in arm.settings]
     return len({arm.settings.get(key) for arm in having}) > 1
 
 

@@ -26,8 +26,7 @@ SCENARIOS = {
 }
 # Where a run happened, the seed, over which arms are averaged, and what else is looked at.
 _NOT_SETTINGS = frozenset(
-    {"seed", "output", "data_root", "threads", "device"}
-    | {"stores", "across", "race", "random", "personalise"}
+    {"seed", "output", "data_root", "threads", "device"} | {"stores", "across", "race", "random"}
 )
 
 

@@ -16,7 +16,7 @@ def test_runs_that_differ_in_the_seed_only_are_one_arm(three):
     "key",
     [
         *("output", "data_root", "threads", "device"),
-        *("stores", "across", "race", "random", "personalise"),
+        *("stores", "across", "race", "random"),
     ],
 )
 def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
@@ -102,6 +102,40 @@ def test_arms_on_different_shifts_say_so_and_are_no_rivals(run, section):
     labels = [arm.label for arm in found.arms]
     assert labels == ["fedavg \N{MIDDLE DOT} unshifted", "fedprox \N{MIDDLE DOT} noise"]
     assert [len(arms) for arms in found.rivals] == [1, 1]
+
+
+def test_arms_of_fewer_images_say_so_and_are_no_rivals_of_those_that_have_all(run, section):
+    few = {"dataset": {"name": "digits", "train_images": 100}}
+    made = section(
+        run("dm", config=few, metrics={"accuracy": 0.5}),
+        run("random", metrics={"accuracy": 0.4}),
+    )
+    assert {arm.label for arm in made.arms} == {"dm · 100 training images", "random"}
+    assert len(made.rivals) == 2
+    assert made.random_rival(made.arms[0]) is None
+
+
+def test_attacked_arms_and_defended_ones_say_so_beside_those_that_are_neither(run, section):
+    attack = {"attack": {"_target_": "fedcl.attacks.flip.LabelFlip", "clients": 4}}
+    defence = {"defence": {"_target_": "fedcl.defences.class_means.ClassMeans"}}
+    made = section(
+        *(
+            run("fedavg", "federated", config=config, metrics={"accuracy": 0.5})
+            for config in ({}, attack, attack | defence)
+        )
+    )
+    assert {arm.label for arm in made.arms} == {
+        "fedavg",
+        "fedavg · label flip · 4 attacking",
+        "fedavg · label flip · 4 attacking · class means",
+    }
+    assert sorted(len(rivals) for rivals in made.rivals) == [1, 2]
+
+
+def test_runs_that_are_personalised_otherwise_are_arms_of_their_own(run):
+    recipes = [{}, {"personalise": {"epochs": 1}}, {"personalise": {"epochs": 10}}]
+    arms = group([run("fedavg", "federated", config=config) for config in recipes])
+    assert {arm.label for arm in arms} == {"fedavg", "fedavg · epochs 1", "fedavg · epochs 10"}
 
 
 def test_what_keeps_no_memory_is_a_bound_on_a_stream_only(run):
