@@ -26,7 +26,7 @@ from distill.condenser import State
 from distill.learned import Learned
 from distill.network_sources import Networks, NetworkSource
 from distill.networks import Architecture, Network
-from distill.pullback import Weights, weights_of
+from distill.pullback import Weights, check_alike
 from distill.real import RealData
 from distill.rng import derive
 from distill.tensor_file import read_tensors
@@ -84,7 +84,7 @@ class _Around(Networks):
         self.source, self.real, self.given = source, real, source.given(real)
         network = real.shared(source.architecture, "network around")
         self.network = network.requires_grad_(False)
-        _check_alike(self.given, weights_of(network))
+        check_alike("network_source", self.given, network)
 
     def take(self, index: int, small: Learned) -> Network:  # noqa: ARG002
         rng = derive(self.real.networks, "around", index // self.source.steps)
@@ -99,16 +99,3 @@ class _Around(Networks):
 
     def state(self) -> State:
         return {}
-
-
-def _check_alike(given: Weights, wanted: Weights) -> None:
-    shapes, expected = (
-        {name: tuple(w.shape) for name, w in weights.items()} for weights in (given, wanted)
-    )
-    other = sorted(name for name in shapes | expected if shapes.get(name) != expected.get(name))
-    if other:
-        name = other[0]
-        raise ValueError(
-            "network_source.weights must be those of network_source.architecture, got "
-            f"{shapes.get(name, 'nothing')} for {name}, which has {expected.get(name, 'no place')}"
-        )

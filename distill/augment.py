@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from distill.checks import one_of
+from distill.checks import listed, one_of
 
 # Strengths of the released code (ParamDiffAug in utils.py of VICO-UoE/DatasetCondensation).
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
@@ -89,6 +89,7 @@ class Augmentation:
     mirror: bool
 
     def __post_init__(self) -> None:
+        listed("augmentation.families", self.families)
         for family in self.families:
             one_of("augmentation family", family, FAMILIES)
 

@@ -1,6 +1,6 @@
 """Argument checks, in one error form: ``<name> must <rule>, got <value>``."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
@@ -67,6 +67,32 @@ def below_one(name: str, value: float) -> None:
     _number(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+def inside_one(name: str, value: float) -> None:
+    """Refuses a value outside (0, 1), as a probability whose logit is finite.
+
+    Raises:
+        TypeError: If ``value`` is not an int or a float.
+        ValueError: If it lies outside.
+    """
+    _number(name, value)
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must be in (0, 1), got {value}")
+
+
+def listed(name: str, values: Sequence[object]) -> None:
+    """Refuses anything but a list or another sequence; text is none.
+
+    >>> listed("stores", "uint8")
+    Traceback (most recent call last):
+    TypeError: stores must be a list, got 'uint8'
+
+    Raises:
+        TypeError: If ``values`` is not a sequence.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name} must be a list, got {values!r}")
 
 
 def one_of(kind: str, value: str, known: Collection[str]) -> None:

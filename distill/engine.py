@@ -48,7 +48,8 @@ class Distillation(Condenser):
         clip: Largest norm of a step's gradient over all numbers, > 0; None: any.
         rate: Start of the learned step size of networks that train on the set, > 0; None:
             none is learned.
-        rate_count: Step sizes learned, >= 1: one, or one for each of the first steps.
+        rate_count: Step sizes learned, >= 1: one, or one for each of the first steps of a
+            network's training, of which there are no fewer.
         loss_bound: Times the first step's loss (1 at least) that a loss may reach, >= 1; beyond
             it the run has diverged, and stops.
     """
@@ -71,7 +72,11 @@ class Distillation(Condenser):
         for name, value in (("clip", self.clip), ("rate", self.rate)):
             if value is not None:
                 positive(f"method.{name}", value)
-        self.objective.check(self.labels, self.rate)
+        self.objective.check(self.labels, self._first_rates)
+
+    @property
+    def _first_rates(self) -> list[float]:
+        return [] if self.rate is None else [self.rate] * self.rate_count
 
     @property
     def makes_pixels(self) -> bool:

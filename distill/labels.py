@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from distill.checks import inside_one
 from distill.images import LabelledImages
 from distill.real import RealData
 
@@ -105,8 +106,7 @@ class SoftLabels(Labels):
     confidence: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"labels.confidence must be in (0, 1), got {self.confidence}")
+        inside_one("labels.confidence", self.confidence)
 
     def eligible(self, real: RealData) -> LabelledImages:
         """Returns all of them."""

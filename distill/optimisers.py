@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from distill.checks import below_one, positive
+from distill.checks import below_one, listed, positive
 
 
 class Optimiser(ABC):
@@ -61,6 +61,7 @@ class Adam(Optimiser):
 
     def __post_init__(self) -> None:
         _check_rates(self.learning_rate, self.rates)
+        listed("optimiser.betas", self.betas)
         if len(self.betas) != 2:
             raise ValueError(f"optimiser.betas must be two numbers, got {list(self.betas)}")
         for beta in self.betas:
@@ -75,6 +76,8 @@ class Adam(Optimiser):
 
 def _check_rates(learning_rate: float, rates: Mapping[str, float]) -> None:
     positive("optimiser.learning_rate", learning_rate)
+    if not isinstance(rates, Mapping):
+        raise TypeError(f"optimiser.rates must map names to step sizes, got {rates!r}; take {{}}")
     for name, rate in rates.items():
         positive(f"optimiser.rates.{name}", rate)
 

@@ -64,6 +64,31 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
+def check_alike(place: str, given: Weights, network: nn.Module) -> None:
+    """Refuses weights that are not of a network's architecture.
+
+    Args:
+        place: What was given them and has the architecture, as ``network_source``.
+        given: The weights, by name.
+        network: Of that architecture.
+
+    Raises:
+        ValueError: Naming one that differs.
+    """
+    shapes, expected = (
+        {name: tuple(w.shape) for name, w in weights.items()}
+        for weights in (given, weights_of(network))
+    )
+    other = sorted(name for name in shapes | expected if shapes.get(name) != expected.get(name))
+    if other:
+        name = other[0]
+        raise ValueError(
+            f"weights given to {place} must be those of {place}.architecture, got "
+            f"{shapes.get(name, 'nothing')} for {name}, which has "
+            f"{expected.get(name, 'no place')}; give distiller the network's choice"
+        )
+
+
 def gradient(
     network: nn.Module,
     weights: Weights,

@@ -20,7 +20,7 @@ from distill.condenser import State
 from distill.learned import Learned
 from distill.network_sources import Networks, NetworkSource
 from distill.networks import Architecture, Network
-from distill.pullback import weights_of
+from distill.pullback import check_alike, weights_of
 from distill.real import RealData
 
 
@@ -47,7 +47,7 @@ class Resampled(NetworkSource):
         """Returns the source at work; it leaves nothing to keep.
 
         Raises:
-            ValueError: If the task gives no network.
+            ValueError: If the task gives no network, or one of another architecture.
         """
         if not real.given:
             raise ValueError(
@@ -60,6 +60,7 @@ class Resampled(NetworkSource):
 class _Mixed(Networks):
     def __init__(self, source: Resampled, real: RealData) -> None:
         self.source, self.real, self.given = source, real, real.given[-1]
+        check_alike("network_source", self.given, real.fresh(source.architecture, "network", 0))
 
     def take(self, index: int, small: Learned) -> Network:  # noqa: ARG002
         source = self.source

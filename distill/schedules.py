@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from distill.checks import below_one, positive
+from distill.checks import below_one, listed, positive
 
 
 class Schedule(ABC):
@@ -46,6 +46,7 @@ class Steps(Schedule):
     by: float
 
     def __post_init__(self) -> None:
+        listed("schedule.after", self.after)
         for share in self.after:
             below_one("schedule.after", share)
         positive("schedule.by", self.by)

@@ -58,10 +58,11 @@ class SyntheticSet:
         return 0 if self.code is None else self.code.given_numbers * itemsize("float32")
 
     def storage_bytes(self, store: str) -> int:
-        """Returns the bytes of the set's own numbers and labels in a store.
+        """Returns the bytes of the set's own numbers, labels and step sizes in a store.
 
         Pixels take a label of one byte an image; a code takes four bytes a class for the
-        number of its images; learned labels take a number a class and image besides.
+        number of its images; learned labels take a number a class and image besides, and
+        learned step sizes four bytes each in any store.
 
         Raises:
             ValueError: If the store is unknown.
@@ -70,9 +71,11 @@ class SyntheticSet:
         a_range = RANGE_BYTES if store == "uint8" else 0
         soft = 0 if targets is None else targets.numel() * size + a_range
         if self.code is None:
-            return stored_bytes(len(self), self.data.image_shape, store) + soft
-        images = self.code.numbers * size + a_range * len(self.code.learned)
-        return images + 4 * self.data.num_classes + soft
+            images = stored_bytes(len(self), self.data.image_shape, store)
+        else:
+            numbers = self.code.numbers * size + a_range * len(self.code.learned)
+            images = numbers + 4 * self.data.num_classes
+        return images + soft + itemsize("float32") * len(self.rates)
 
     def stored(self, store: str) -> Self:
         """Returns the set as it comes back from a store: rounded, for all but float32.

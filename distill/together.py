@@ -89,8 +89,8 @@ class _Together(Objective):
     statistic: Separable
     tasks: Sequence[Task] = ()
 
-    def check(self, labels: Labels, rate: float | None) -> None:
-        self.matching.check(labels, rate)
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
+        self.matching.check(labels, rates)
 
     def begin(self, real: RealData, state: State) -> Pulling:  # noqa: ARG002
         reals = [RealData(task) for task in self.tasks]

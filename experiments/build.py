@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from pkgutil import resolve_name
 from typing import Any, final
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import get_class, get_object, instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -225,7 +226,10 @@ def _no_bools(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 @cache
 def _switches(target: str) -> set[str]:
     """Returns the fields of a dataclass that are bools."""
-    made = get_object(target)
+    try:
+        made = resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CommandError(f"_target_ must be what can be imported, got {target}") from error
     fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
     return {field.name for field in fields if field.type in (bool, "bool")}
 

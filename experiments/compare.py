@@ -82,10 +82,19 @@ class Comparison:
             name = repr(words[0]) if words else "nothing"
             names = ", ".join(known("comparison"))
             raise CommandError(f"unknown comparison {name}; known: {names}")
-        own = dict(word.split("=", 1) for word in words[1:] if word.split("=")[0] in OWN_KEYS)
+        own = {
+            key: value
+            for key, _, value in (word.partition("=") for word in words[1:])
+            if key in OWN_KEYS
+        }
         content = yaml.safe_load((config_folder() / "comparison" / f"{words[0]}.yaml").read_text())
         seeds = _numbers("seeds", own["seeds"]) if "seeds" in own else list(content["seeds"])
         shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
+        jobs = _numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0]
+        if jobs < 1:
+            raise CommandError(f"jobs must be >= 1, got {jobs}")
+        if own.get("report") == "":
+            raise CommandError("report must be a folder, as report=FOLDER, got nothing")
         arms = list(_arms(content, seeds, [*content.get("shared", "").split(), *shared]))
         for arm in arms[: len(arms) // len(seeds)]:
             plan(arm.kind, arm.words)
@@ -94,7 +103,7 @@ class Comparison:
             title=str(content["title"]),
             arms=arms,
             seeds=len(seeds),
-            jobs=_numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0],
+            jobs=jobs,
             report=Path(own.get("report", f"reports/{words[0]}")),
             published=[Published.of(entry) for entry in content.get("published", [])],
         )

@@ -20,6 +20,7 @@ from distill.synthetic import SyntheticSet
 from distill.work import Work, condensing
 from fedcl.factorised import fitted, kept_bytes
 from fedcl.stores.base import Frame, Store
+from fedcl.stores.bases import Bases
 
 Allocation = Literal["adaptive", "fixed"]
 Shrink = Literal["redistil", "prefix"]
@@ -90,6 +91,21 @@ class Budget:
         """
         if self.staged is not None:
             raise ValueError(f"buffer.staged must be null {where}, got {self.staged}")
+
+    def check_lasting(self, where: str) -> None:
+        """Refuses a store that makes other images of those it keeps whenever it gets new ones.
+
+        Args:
+            where: Of what it would be, as "where logits are kept with the images".
+
+        Raises:
+            ValueError: If it is one.
+        """
+        if isinstance(self.store, Bases):
+            raise ValueError(
+                f"storage must keep an image as it is {where}, got Bases; "
+                "take storage=uint8, float32, jpeg or low_rank"
+            )
 
     def capacity(self, image_shape: ImageShape, num_classes: int) -> int:
         """Returns the images that fit.

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from distill.images import LabelledImages
+from torch import Tensor
+
+from distill.images import LabelledImages, Normalisation
 from distill.training import score
 from fedcl.attacks.base import Attack, OfOneClass, malicious
 from fedcl.client_accuracy import client_counts
@@ -79,6 +81,29 @@ class Trust:
                 "dataset.validation must be > 0 for this defence, which scores on the server's "
                 "own images, got 0"
             )
+
+    def check_test(self, test: LabelledImages, normalisation: Normalisation) -> None:
+        """Refuses an attack whose success no test image would show.
+
+        Args:
+            test: Normalised test images.
+            normalisation: Map between stored pixels and what networks see.
+
+        Raises:
+            ValueError: If it is one.
+        """
+        wanted = None if self.attack is None else self.attack.wanted(test, normalisation)
+        if wanted is None or len(wanted):
+            return
+        if isinstance(self.attack, OfOneClass):
+            raise ValueError(
+                "attack.source must be a class that has test images, "
+                f"{_classes(test.counts)} here, got {self.attack.source}"
+            )
+        raise ValueError(
+            "attack must find test images to be judged by, those of other classes than its "
+            f"target's, got class {_classes(test.counts)} alone"
+        )
 
     def around(self, method: FederatedMethod, validation: LabelledImages) -> FederatedMethod:
         """Returns the method with the attack on its clients and the defence at its server.
@@ -171,8 +196,13 @@ def _check_held(label: int, attackers: Sequence[int], world: World) -> None:
     if attackers and not held[label]:
         raise ValueError(
             "attack.source must be a class that an attacker holds, "
-            f"{', '.join(map(str, held.nonzero().flatten().tolist()))} here, got {label}"
+            f"{_classes(held)} here, got {label}"
         )
+
+
+def _classes(counts: Tensor) -> str:
+    """Returns which classes have images."""
+    return ", ".join(map(str, counts.nonzero().flatten().tolist()))
 
 
 def _with_rare_classes(world: World) -> set[int]:

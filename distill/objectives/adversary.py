@@ -31,6 +31,7 @@ classes, and any parameterisation with two or more branches can take the halluci
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -90,9 +91,9 @@ class Adversarial(Objective):
         positive("adversary learning_rate", self.learning_rate)
         below_one("adversary momentum", self.momentum)
 
-    def check(self, labels: Labels, rate: float | None) -> None:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
         """Refuses what the other objective refuses."""
-        self.objective.check(labels, rate)
+        self.objective.check(labels, rates)
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""

@@ -1,6 +1,7 @@
 """The seam between sets and losses: an objective pulls on images and never sees their numbers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from distill.condenser import State
 from distill.labels import Labels
@@ -12,8 +13,12 @@ class Objective(ABC):
     """What a synthetic set is asked for. Subclasses are final frozen dataclasses."""
 
     @abstractmethod
-    def check(self, labels: Labels, rate: float | None) -> None:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
         """Refuses labels or a learned step size that would get no gradient, or a wrong one.
+
+        Args:
+            labels: How images are labelled.
+            rates: The step sizes that are learned, as they start, in order; none: empty.
 
         Raises:
             ValueError: Saying which would do.

@@ -68,13 +68,13 @@ class GivenMeans(Objective):
     networks: SharedNetworks
     means: Tensor
 
-    def check(self, labels: Labels, rate: float | None) -> None:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
         """Refuses anything but images to learn.
 
         Raises:
             ValueError: If labels or a step size are to be learned.
         """
-        if not isinstance(labels, HardLabels) or rate is not None:
+        if not isinstance(labels, HardLabels) or rates:
             raise ValueError(
                 "labels must be hard and method.rate null where means of images are matched"
             )

@@ -15,6 +15,7 @@ References:
 Differences from the paper: the network is the given one in every step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -27,7 +28,7 @@ from distill.learned import Learned
 from distill.networks import Architecture
 from distill.objectives.base import Objective, Pulling
 from distill.objectives.gradient import GradientMatching
-from distill.pullback import IMAGES, gradient, pullback
+from distill.pullback import IMAGES, check_alike, gradient, pullback
 from distill.real import RealData
 
 
@@ -44,20 +45,20 @@ class GivenStep(Objective):
     architecture: Architecture
     matching: GradientMatching
 
-    def check(self, labels: Labels, rate: float | None) -> None:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
         """Refuses anything but images to learn.
 
         Raises:
             ValueError: If labels or a step size are to be learned.
         """
-        if not isinstance(labels, HardLabels) or rate is not None:
+        if not isinstance(labels, HardLabels) or rates:
             raise ValueError("labels must be hard and method.rate null where a step is matched")
 
     def begin(self, real: RealData, state: State) -> Pulling:  # noqa: ARG002
         """Returns the objective at work; it keeps nothing.
 
         Raises:
-            ValueError: If the task gives fewer than two networks.
+            ValueError: If the task gives fewer than two networks, or one of another architecture.
         """
         if len(real.given) < 2:
             raise ValueError(
@@ -71,6 +72,8 @@ class _Matching(Pulling):
     def __init__(self, objective: GivenStep, real: RealData) -> None:
         self.matching = objective.matching
         self.network = real.fresh(objective.architecture, "network of the step")
+        for weights in real.given[-2:]:
+            check_alike("objective", weights, self.network)
         self.weights, after = real.given[-2:]
         self.step_taken = {name: w - after[name] for name, w in self.weights.items()}
 

@@ -24,7 +24,7 @@ from distill.condenser import State
 from distill.networks import Architecture, Network
 from distill.objectives.trajectory import relative_distance
 from distill.objectives.unrolled import Ending, Terminal
-from distill.pullback import Weights
+from distill.pullback import Weights, check_alike
 from distill.real import RealData
 from distill.rng import derive
 
@@ -49,7 +49,8 @@ class GivenTrajectory(Terminal):
         """Returns the terminal at work.
 
         Raises:
-            ValueError: If the task gives fewer points than the span needs.
+            ValueError: If the task gives fewer points than the span needs, or of another
+                architecture.
         """
         if len(real.given) <= self.span:
             raise ValueError(
@@ -63,6 +64,8 @@ class _Ending(Ending):
     def __init__(self, terminal: GivenTrajectory, real: RealData) -> None:
         self.terminal, self.real = terminal, real
         self.network = real.fresh(terminal.architecture, "network of the trajectory")
+        for weights in real.given:
+            check_alike("objective.terminal", weights, self.network)
 
     def start(self, index: int) -> tuple[Network, Weights]:
         return self.network, self.real.given[self._drawn(index)]

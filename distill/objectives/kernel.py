@@ -22,6 +22,7 @@ configured.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -31,7 +32,7 @@ from torch import Tensor
 from distill.augment import Augmentation
 from distill.checks import positive, whole
 from distill.condenser import State
-from distill.labels import Labels, centred, scores
+from distill.labels import HardLabels, Labels, LearnedLabels, centred, scores
 from distill.learned import Learned
 from distill.objectives.base import Objective, Pulling
 from distill.real import RealData
@@ -87,14 +88,21 @@ class KernelRidge(Objective):
         positive("objective.ridge", self.ridge)
         whole("objective.real_batch", self.real_batch, 1)
 
-    def check(self, labels: Labels, rate: float | None) -> None:  # noqa: ARG002
-        """Takes any labels; refuses a learned step size.
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
+        """Takes classes and free numbers, which centred labels can be compared with.
 
         Raises:
-            ValueError: If a step size is to be learned.
+            ValueError: If labels are distributions, or a step size is to be learned.
         """
-        if rate is not None:
-            raise ValueError(f"method.rate must be null where no training is unrolled, got {rate}")
+        if not isinstance(labels, HardLabels | LearnedLabels):
+            raise ValueError(
+                "labels must be hard or learned where ridge regression answers with centred "
+                "labels, got distributions; take labels=learned"
+            )
+        if rates:
+            raise ValueError(
+                f"method.rate must be null where no training is unrolled, got {rates[0]}"
+            )
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""

@@ -108,7 +108,7 @@ class Matching(Objective):
         if self.synthetic_batch is not None:
             whole("objective.synthetic_batch", self.synthetic_batch, 1)
 
-    def check(self, labels: Labels, rate: float | None) -> None:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
         """Refuses anything but images to learn: a statistic sees nothing else.
 
         Raises:
@@ -116,8 +116,10 @@ class Matching(Objective):
         """
         if not isinstance(labels, HardLabels):
             raise ValueError("labels must be hard where a statistic of images is matched")
-        if rate is not None:
-            raise ValueError(f"method.rate must be null where no training is unrolled, got {rate}")
+        if rates:
+            raise ValueError(
+                f"method.rate must be null where no training is unrolled, got {rates[0]}"
+            )
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""

@@ -23,7 +23,7 @@ from distill.checks import at_least
 from distill.condenser import State
 from distill.networks import Network
 from distill.objectives.unrolled import Ending, Terminal
-from distill.pullback import Weights
+from distill.pullback import Weights, check_alike
 from distill.real import RealData
 from distill.rng import derive
 
@@ -48,14 +48,16 @@ class SoftReset(Terminal):
         """Returns the terminal at work.
 
         Raises:
-            ValueError: If the task gives no network.
+            ValueError: If the task gives no network, or one of another architecture.
         """
         if not real.given:
             raise ValueError(
                 "objective=soft_reset must have a network to start around, which a federated "
                 "round gives, got none; take objective=unrolled"
             )
-        return _Ending(self, real, self.terminal.begin(real, state))
+        ending = self.terminal.begin(real, state)
+        check_alike("objective.terminal.terminal", real.given[-1], ending.start(0)[0])
+        return _Ending(self, real, ending)
 
 
 class _Ending(Ending):

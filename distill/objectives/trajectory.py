@@ -101,8 +101,16 @@ def relative_distance(
         weights: Where training ended.
         first: Where it began.
         target: Where it should have ended.
+
+    Raises:
+        FloatingPointError: If it should have ended where it began.
     """
     gaps = {name: w - target[name] for name, w in weights.items()}
     length = sum(float((w - target[name]).square().sum()) for name, w in first.items())
+    if length == 0:
+        raise FloatingPointError(
+            "the trajectory must move away from where training begins, got a distance of 0 to its "
+            "target; raise objective.terminal.span, or give another trajectory"
+        )
     loss = sum(float(gap.square().sum()) for gap in gaps.values()) / length
     return loss, {name: 2 * gap / length for name, gap in gaps.items()}

@@ -137,14 +137,19 @@ class Unrolled(Objective):
                 f"objective.momentum must be 0 with objective.exact=false, got {self.momentum}"
             )
 
-    def check(self, labels: Labels, rate: float | None) -> None:  # noqa: ARG002
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
         """Takes classes and distributions, which cross-entropy can train on.
 
         Raises:
-            ValueError: If labels are free numbers.
+            ValueError: If labels are free numbers, or there are more step sizes than steps.
         """
         if isinstance(labels, LearnedLabels):
             raise ValueError("labels must be hard or soft where training is unrolled, got learned")
+        if len(rates) > self.inner_steps:
+            raise ValueError(
+                f"method.rate_count must be <= objective.inner_steps={self.inner_steps}, "
+                f"got {len(rates)}"
+            )
 
     def begin(self, real: RealData, state: State) -> Pulling:
         """Returns the objective at work."""

@@ -186,23 +186,42 @@ class Parameterisation:
             ValueError: If they don't pay for a row of every class.
         """
         rows = self._paid(code, code.counts, label)
-        if (rows[code.counts > 0] < 1).any():
-            got = int(code.counts[code.counts > 0].min())
-            numbers = self._numbers(code, code.counts, label)
+        unpaid = (code.counts > 0) & (rows < 1)
+        if unpaid.any():
+            least = self._least(code, label)
             raise ValueError(
-                f"ipc must be >= {self._least(code, label)} for this parameterisation, got {got}: "
-                f"of {numbers} numbers ({4 * numbers} bytes of float32) decoders take "
-                f"{code.numbers}, and the rest doesn't pay for a row a class; raise ipc, or take "
-                "parameterisation=pixels"
+                self._too_few(code, int(unpaid.nonzero()[0]))
+                if least == MOST
+                else self._too_small(code, label, least)
             )
         return rows
 
+    def _too_few(self, code: "Code", poor: int) -> str:
+        return (
+            f"class {poor} must have more real images for this parameterisation, got "
+            f"{int(code.counts[poor])}: however large ipc, their share of the numbers doesn't pay "
+            "for a row; give the class more, or take parameterisation=pixels"
+        )
+
+    def _too_small(self, code: "Code", label: int, least: int) -> str:
+        numbers = self._numbers(code, code.counts, label)
+        return (
+            f"ipc must be >= {least} for this parameterisation, got {int(code.counts.max())}: "
+            f"of {numbers} numbers ({4 * numbers} bytes of float32) decoders take "
+            f"{code.numbers}, and the rest doesn't pay for a row a class; raise ipc, or take "
+            "parameterisation=pixels"
+        )
+
     def _least(self, code: "Code", label: int) -> int:
-        """Returns the fewest pixel images a class that pay for a row of each."""
-        wanted = code.counts > 0
+        """Returns the least ipc that pays for a row of each class; ``MOST``: none does.
+
+        Classes below the largest count stay there, for they have no more real images.
+        """
+        wanted, few = code.counts > 0, code.counts < code.counts.max()
 
         def pays(ipc: int) -> bool:
-            return bool((self._paid(code, wanted * ipc, label)[wanted] > 0).all())
+            counts = code.counts.clamp(max=ipc).where(few, torch.tensor(ipc))
+            return bool((self._paid(code, counts, label)[wanted] > 0).all())
 
         return 1 + bisect_left(range(1, MOST), True, key=pays)
 

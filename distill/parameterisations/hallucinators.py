@@ -42,15 +42,17 @@ class Hallucinators(Decoder):
 
     Attributes:
         count: H, the hallucinators, >= 1; 5 in HaBa.
-        channels: Channels between the convolutions, >= 1; 3 in HaBa.
+        channels: Channels between the convolutions, >= 1; None: those of the images, as in
+            HaBa, for with fewer it starts as the identity on the first channels alone.
     """
 
     count: int
-    channels: int
+    channels: int | None
 
     def __post_init__(self) -> None:
         whole("hallucinators count", self.count, 1)
-        whole("hallucinators channels", self.channels, 1)
+        if self.channels is not None:
+            whole("hallucinators channels", self.channels, 1)
 
     @property
     def branches(self) -> int:
@@ -69,11 +71,12 @@ class Hallucinators(Decoder):
     def begin(self, real: LabelledImages, shape: Shape, seed: int) -> dict[str, Tensor]:
         """Returns hallucinators near the identity."""
         rng, (channels, height, width) = derive(seed, "hallucinators"), shape
-        identity = torch.zeros(self.channels, channels, 3, 3)
-        for inner in range(self.channels):
+        between = self.channels or channels
+        identity = torch.zeros(between, channels, 3, 3)
+        for inner in range(between):
             identity[inner, inner % channels, 1, 1] = 1.0
         copies = identity[..., 1, 1].sum(0).clamp(min=1).view(1, -1, 1, 1)
-        maps = (self.count, self.channels, height - 2, width - 2)
+        maps = (self.count, between, height - 2, width - 2)
         kernels = (self.count, *identity.shape)
         made = {
             "inner": identity + torch.randn(kernels, generator=rng) * NOISE,

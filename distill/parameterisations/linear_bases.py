@@ -9,7 +9,8 @@ References:
     | (Deng and Russakovsky, NeurIPS 2022), https://arxiv.org/abs/2206.02916
 
 Differences from the paper: bases and coefficients may start from the principal components
-of real images (``start=real``); the paper's start, Xavier noise, is ``start=noise``.
+of real images (``start=real``); the paper's start is Xavier noise, and ``start=noise`` is the
+principal components of noise images.
 """
 
 import math
@@ -53,15 +54,21 @@ class LinearBases(Source):
         return paid.minimum(budget.counts * self.most)
 
     def begin(self, first: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Returns the best bases for ``first`` in the least squares; spare ones are noise."""
+        """Returns the best bases for ``first`` in the least squares; spare ones are noise.
+
+        Spare are those beyond the rank of ``first``, whose singular values are rounding alone.
+        """
         flat = first.flatten(1)
         left, values, right = torch.linalg.svd(flat, full_matrices=False)
         known = min(self.bases, len(values))
         scale = (values[:known] / len(flat) ** 0.5).clamp(min=1e-6).sqrt()
         bases = torch.randn(self.bases, flat.shape[1], generator=rng) / flat.shape[1] ** 0.5
         bases, coefficients = bases.to(flat), flat.new_zeros(len(flat), self.bases)
-        bases[:known] = right[:known] * scale.unsqueeze(1)
-        coefficients[:, :known] = left[:, :known] * (values[:known] / scale)
+        rounding = torch.finfo(flat.dtype).eps * max(flat.shape) * values[:1]
+        spare = values[:known] <= rounding
+        best = right[:known] * scale.unsqueeze(1)
+        bases[:known] = torch.where(spare.unsqueeze(1), bases[:known], best)
+        coefficients[:, :known] = left[:, :known] * (values[:known] / scale).where(~spare, 0)
         return {"bases": bases.view(-1, *first.shape[1:]), "coefficients": coefficients}
 
     def recall(self, parameters: Parameters, index: Tensor) -> Tensor:

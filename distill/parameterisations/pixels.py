@@ -48,7 +48,20 @@ class Pixels(Source):
         return parameters["pixels"][index]
 
     def project_(self, parameters: Parameters, normalisation: Normalisation) -> None:
-        """Clips the pixels, where asked."""
+        """Clips the pixels, where asked.
+
+        Raises:
+            ValueError: If the rows have no channels of pixels, as a generator's.
+        """
         if self.clip:
+            _check_images(parameters["pixels"], normalisation)
             with torch.no_grad():
                 parameters["pixels"].copy_(normalisation.clip(parameters["pixels"]))
+
+
+def _check_images(rows: Tensor, normalisation: Normalisation) -> None:
+    if rows.ndim != 4 or rows.shape[1] != len(normalisation.mean):
+        raise ValueError(
+            "parameterisation.source.clip must be false where rows are no images, got true for "
+            f"rows of shape {tuple(rows.shape[1:])}"
+        )

@@ -125,6 +125,7 @@ class Federated(Scenario):
             seed=self.seed,
         )
         self.trust.check_world(world, data.validation)
+        self.trust.check_test(data.normalised(data.test), data.normalisation)
         return FederatedRun(self, data, world, views)
 
 
@@ -169,6 +170,11 @@ class FederatedRun(Federation):
                 break
             told = partly(folder, number, scenario.federated.rounds)
             report = simulation.play(ACTION, number, told=told)
+            if scenario.personalise is not None and simulation.task.members:
+                raise ValueError(
+                    "personalise must be none where several networks answer together, "
+                    f"of which a client could train none, got {len(simulation.task.members)}"
+                )
             accuracy, loss = simulation.score(test)
             history.append({**report.totals, "accuracy": accuracy, "loss": loss})
             rows += report.clients

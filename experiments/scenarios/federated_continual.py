@@ -27,7 +27,7 @@ from experiments.scenarios.federated import (
 from fedcl.client_accuracy import global_accuracies
 from fedcl.datasets import Dataset, DatasetSource
 from fedcl.federated.availability import Availability
-from fedcl.federated.base import FederatedMethod, World
+from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
 from fedcl.federated.link import Link
 from fedcl.federated.remote import RemoteGrid
@@ -88,6 +88,11 @@ class FederatedContinual(Scenario):
                 "stream must bring classes that never come back where clients learn it, as "
                 f"class_incremental does, got {type(self.stream).__name__}"
             )
+        if self.stream.tells_tasks:
+            raise ValueError(
+                "stream.tells_tasks must be false where clients learn it, since all classes are "
+                "answers there, got true; take stream=class_incremental, or the verb continual"
+            )
 
     @property
     def rules(self) -> Rules:
@@ -98,8 +103,8 @@ class FederatedContinual(Scenario):
         """Loads the data, checks networks and memory, and divides it by experience and client."""
         data = self.dataset.load(self.seed).to(device)
         check_networks(self, data.train)
-        train = data.normalised(data.train)
-        classes = self.stream.split(train.num_classes, self.seed)
+        train, test = data.normalised(data.train), data.normalised(data.test)
+        classes = [e.classes for e in self.stream.divide(train, test, self.seed)]
         views = Views(self.shift, self.clients, data.normalisation, self.seed)
         parts = [self._divided(train, index, group) for index, group in enumerate(classes)]
         world = World(
@@ -192,6 +197,7 @@ class FederatedContinualRun(Federation):
                 **communication(history, rows, self.scenario.clients),
                 **stragglers_and_joiners(self.scenario.rules, self.world),
                 **self._metrics(history, untrained),
+                **self._stored(simulation.task),
                 **by_client,
             },
             history=history,
@@ -223,17 +229,20 @@ class FederatedContinualRun(Federation):
     def _metrics(self, history: list[Mapping[str, Any]], untrained: list[float]) -> dict[str, Any]:
         last = {row["experience"]: list(row["accuracies"]) for row in history}
         matrix = [last[index] for index in range(len(self.classes))]
-        memories, budget = self.scenario.federated_continual.memories(self.scenario.clients)
-        shape, classes = self.world.image_shape, self.world.num_classes
         return {
             **spread(self.world, self.data),
             **stream_metrics(matrix, untrained),
             "accuracy_matrix": matrix,
             "experience_classes": [list(group) for group in self.classes],
             "class_order": [label for group in self.classes for label in group],
-            "buffer_images": 0 if budget is None else memories * budget.capacity(shape, classes),
-            "buffer_bytes": 0 if budget is None else memories * budget.most_bytes(shape, classes),
         }
+
+    def _stored(self, task: ServerTask) -> dict[str, int]:
+        """Returns the images that all memories hold, and the bytes that they may take."""
+        method, world = self.scenario.federated_continual, self.world
+        memories, budget = method.memories(self.scenario.clients)
+        most = 0 if budget is None else budget.most_bytes(world.image_shape, world.num_classes)
+        return {"buffer_images": method.held(task), "buffer_bytes": memories * most}
 
 
 def accuracies(simulation: Simulation, tests: Sequence[LabelledImages]) -> list[float]:

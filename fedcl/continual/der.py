@@ -56,6 +56,7 @@ class DER(Rehearsal):
     def __post_init__(self) -> None:
         self.buffer.check_method(self.method)
         self.buffer.check_unstaged("where logits are kept with the images")
+        self.buffer.check_lasting("where logits are kept with the images")
         at_least("continual.alpha", self.alpha, 0)
         at_least("continual.beta", self.beta, 0)
 

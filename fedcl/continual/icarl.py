@@ -23,12 +23,12 @@ which is counted; the paper takes them once an experience. A class that comes ba
 new one. Where tasks are told, an image is no negative of another task's new class.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
 from distill.condenser import Condenser
@@ -59,7 +59,9 @@ class ICaRL(Rehearsal):
         """Training that keeps the outputs of the classes that don't come now."""
         new = list(moment.classes)
         old = [label for label in moment.earlier if label not in new]
-        before = dict(moment.left or copied(moment.network))
+        before = copy.deepcopy(moment.network).eval()
+        if moment.left:
+            before.load_state_dict(dict(moment.left))
 
         def loss(network: Network, batch: Batch) -> Tensor:
             logits = network(batch.images).float()
@@ -69,7 +71,7 @@ class ICaRL(Rehearsal):
             if old:
                 counts[:, old] = 1.0
                 with torch.no_grad():
-                    outputs = functional_call(network, before, (batch.images,)).sigmoid()
+                    outputs = before(batch.images).sigmoid()
                 wanted[:, old] = outputs[:, old].to(wanted)
             terms = F.binary_cross_entropy_with_logits(logits, wanted, counts, reduction="sum")
             return terms / len(logits)

@@ -16,6 +16,7 @@ from fedcl.continual.base import Replayed
 from fedcl.memory import Memory
 
 Watch = Callable[[LabelledImages], LabelledImages | None]
+Networks = Sequence[Mapping[str, Tensor]]
 
 
 @final
@@ -44,9 +45,7 @@ class Keeper:
         """Whether images wait for the memory to learn them, as they stream past."""
         return self.replayed.budget.staged is not None
 
-    def learn(
-        self, index: int, images: LabelledImages, given: Sequence[Mapping[str, Tensor]] = ()
-    ) -> None:
+    def learn(self, index: int, images: LabelledImages, given: Networks = ()) -> None:
         """Fills the memory with experience ``index`` at once.
 
         Args:
@@ -61,24 +60,33 @@ class Keeper:
             else:
                 self.memory = self.memory.learn(images, method, seed)
 
-    def finish(self, index: int) -> None:
-        """Lets the memory learn what still waits when experience ``index`` ends."""
-        with self._timed():
-            seed = self._seed(index, "end")
-            self.memory = self.memory.flushed(self.replayed.method, seed, self.device)
+    def finish(self, index: int, given: Networks = ()) -> None:
+        """Lets the memory learn what still waits when experience ``index`` ends.
 
-    def watch(self, index: int) -> Watch:
+        Args:
+            index: Which experience it is.
+            given: As :meth:`learn` takes them.
+        """
+        method, seed = Given(self.replayed.method, given), self._seed(index, "end")
+        with self._timed():
+            self.memory = self.memory.flushed(method, seed, self.device)
+
+    def watch(self, index: int, given: Networks = ()) -> Watch:
         """Returns what is shown every batch of experience ``index``.
 
         It answers with what the memory holds, where the batch has changed that, and with None
         where it hasn't.
+
+        Args:
+            index: Which experience it is.
+            given: As :meth:`learn` takes them; read when a batch is shown, as they are then.
         """
-        steps = count()
+        method, steps = Given(self.replayed.method, given), count()
 
         def watch(images: LabelledImages) -> LabelledImages | None:
             before, seed = self.memory, self._seed(index, "step", next(steps))
             with self._timed():
-                self.memory = before.streamed(images, self.replayed.method, seed)
+                self.memory = before.streamed(images, method, seed)
             return None if self.memory.kept is before.kept else self.held
 
         return watch

@@ -97,16 +97,21 @@ class Learner:
         self.keeper = _keeper(method, setting)
 
     def learn(self, index: int) -> Cost:
-        """Trains on experience ``index``, or on all of them where the method does so."""
+        """Trains on experience ``index``, or on all of them where the method does so.
+
+        Raises:
+            FloatingPointError: If training leaves a weight that isn't finite.
+        """
         clock, keeper, ahead = time.perf_counter(), self.keeper, self._ahead
         filled = 0.0 if keeper is None else keeper.seconds
         if keeper is not None and ahead:
             self._fill(keeper, index)
         lesson = self._lesson(index, self.network)
         samples = self._train(index, self.network, self.setting.recipe, lesson)
+        _check_finite(self.network, index)
         if keeper is not None and not ahead:
             if keeper.staged:
-                keeper.finish(index)
+                keeper.finish(index, self._given)
             else:
                 self._fill(keeper, index)
         if lesson.leave is not None:
@@ -116,9 +121,13 @@ class Learner:
 
     def _fill(self, keeper: Keeper, index: int) -> None:
         """Fills the memory with experience ``index``, given the network as it is now."""
-        given = {name: values.clone() for name, values in self.network.state_dict().items()}
-        keeper.learn(index, self._images(index), [given])
-        keeper.finish(index)
+        keeper.learn(index, self._images(index), self._given)
+        keeper.finish(index, self._given)
+
+    @property
+    def _given(self) -> list[State]:
+        """The network as it is now, for what fills the memory."""
+        return [{name: values.clone() for name, values in self.network.state_dict().items()}]
 
     def work(self) -> tuple[list[Work], Memory | None]:
         """Returns what learning all will do, undone, and a memory of the size that it leaves.
@@ -174,7 +183,9 @@ class Learner:
             return recipe.epochs * len(self._held)
         loop = _loop()
         keeper = self.keeper
-        watch = keeper.watch(index) if keeper is not None and keeper.staged else None
+        watch = None
+        if keeper is not None and keeper.staged:
+            watch = keeper.watch(index, [network.state_dict()])  # which training goes on changing
         course = loop.Course(lesson, recipe, self._held, watch, self.answers, index)
         samples: int = loop.follow(network, self._images(index), course, seed)
         return samples
@@ -270,6 +281,19 @@ def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
         )
     memory = Memory.empty(budget, data.image_shape, data.num_classes, setting.normalisation)
     return Keeper(method.replayed, memory, setting.seed, setting.device)
+
+
+def _check_finite(network: Network, index: int) -> None:
+    """Refuses a network that no later step would mend.
+
+    Raises:
+        FloatingPointError: If a number of it isn't finite.
+    """
+    if not all(values.isfinite().all() for values in network.state_dict().values()):
+        raise FloatingPointError(
+            "training must leave finite weights, got NaN or infinity after experience "
+            f"{index}; lower training.learning_rate"
+        )
 
 
 def _check_plain(recipe: Recipe) -> None:

@@ -22,6 +22,8 @@ from distill.images import LabelledImages
 from distill.networks import Network
 from distill.training import SCORED_AT_ONCE
 
+UNKNOWN = -4.0  # below all known classes: between vectors of norm one distances are 2 at most
+
 
 @final
 class NearestMean(nn.Module):
@@ -50,9 +52,13 @@ class NearestMean(nn.Module):
         return cls(network, F.normalize(sums), (held.counts > 0).to(sums.device))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns minus the distances, ``(N, num_classes)``; minus infinity where none is known."""
+        """Returns minus the distances, ``(N, num_classes)``; ``UNKNOWN`` where there is no mean.
+
+        It is finite, so that an image that comes with its task is answered by a class of it, even
+        where no class of it has a mean.
+        """
         distances = torch.cdist(_unit(self.network, images), self.means)
-        return (-distances).masked_fill(~self.known, -torch.inf)
+        return (-distances).masked_fill(~self.known, UNKNOWN)
 
 
 def _unit(network: Network, images: Tensor) -> Tensor:

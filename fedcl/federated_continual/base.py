@@ -6,7 +6,7 @@ if there is any, makes the memory. Both are ordinary federated methods, on the s
 
 from abc import ABC, abstractmethod
 
-from fedcl.federated.base import FederatedMethod
+from fedcl.federated.base import FederatedMethod, ServerTask
 from fedcl.memory import Budget
 
 
@@ -24,3 +24,11 @@ class FederatedContinualMethod(ABC):
     @abstractmethod
     def memories(self, clients: int) -> tuple[int, Budget | None]:
         """Returns how many memories there are among ``clients``, and what each may hold."""
+
+    @abstractmethod
+    def held(self, task: ServerTask) -> int:
+        """Returns the images that all memories hold once the stream is over.
+
+        Args:
+            task: The server's, after the last round.
+        """

@@ -10,7 +10,7 @@ Differences from the paper: the clients' data changes with the experience.
 from dataclasses import dataclass
 from typing import final
 
-from fedcl.federated.base import FederatedMethod
+from fedcl.federated.base import FederatedMethod, ServerTask
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget
 
@@ -37,3 +37,7 @@ class Forgetful(FederatedContinualMethod):
     def memories(self, clients: int) -> tuple[int, Budget | None]:  # noqa: ARG002
         """Returns no memory."""
         return 0, None
+
+    def held(self, task: ServerTask) -> int:  # noqa: ARG002
+        """Returns 0."""
+        return 0

@@ -77,6 +77,10 @@ class SharedBuffer(FederatedContinualMethod):
         """Returns the server's memory."""
         return 1, self.buffer
 
+    def held(self, task: ServerTask) -> int:
+        """Returns those at the server."""
+        return len(_held(task, self.buffer))
+
 
 @final
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -35,8 +36,8 @@ THREE = Parameterisation(Pixels(False), [Hallucinators(3, 1)])
 class Five(Objective):
     """Its loss is 5, and what it pulls is one number: how often it did."""
 
-    def check(self, labels: Labels, rate: float | None) -> None:
-        if rate is not None:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
+        if rates:
             raise ValueError("five takes no rate")
 
     def begin(self, real: RealData, state: State) -> Pulling:
@@ -273,9 +274,9 @@ def test_a_set_of_one_image_a_row_is_refused(real):
 
 
 def test_what_the_objective_refuses_is_refused():
-    ADVERSARY.check(HardLabels(), None)
+    ADVERSARY.check(HardLabels(), [])
     with pytest.raises(ValueError, match="five takes no rate"):
-        ADVERSARY.check(HardLabels(), 0.1)
+        ADVERSARY.check(HardLabels(), [0.1])
 
 
 @pytest.mark.parametrize(

@@ -90,15 +90,16 @@ def test_a_file_that_is_not_there_is_refused(real):
     ("weights", "reason"),
     [
         ({k: w for k, w in GIVEN.items() if "bias" not in k}, "nothing for classifier.bias, "),
-        (GIVEN | {"extra": torch.zeros(2)}, r"\(2,\) for extra, which has no place$"),
+        (GIVEN | {"extra": torch.zeros(2)}, r"\(2,\) for extra, which has no place; "),
         (
             GIVEN | {"classifier.bias": torch.zeros(7)},
-            r"\(7,\) for classifier.bias, which has \(2,\)$",
+            r"\(7,\) for classifier.bias, which has \(2,\); ",
         ),
     ],
 )
 def test_weights_of_another_network_are_refused(real, weights, reason):
-    with pytest.raises(ValueError, match=rf"must be those of .*architecture, got {reason}"):
+    message = rf"^weights given to network_source must be those of .*architecture, got {reason}"
+    with pytest.raises(ValueError, match=message):
         replace(AROUND, weights=weights).begin(real, {})
 
 

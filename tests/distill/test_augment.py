@@ -281,3 +281,10 @@ def test_drawing_leaves_the_global_generator_as_it_was(rng, family):
     before = torch.get_rng_state()
     drawn(family, 6, rng)(torch.zeros(6, 3, 8, 8))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("families", [None, "color"], ids=repr)
+def test_families_that_are_no_list_are_refused(families):
+    message = rf"^augmentation\.families must be a list, got {families!r}$"
+    with pytest.raises(TypeError, match=message):
+        Augmentation(families, True)

@@ -66,8 +66,32 @@ def test_one_and_more_are_not_below_one(value):
         checks.below_one("momentum", value)
 
 
+@pytest.mark.parametrize("value", [1e-9, 0.5, 0.999])
+def test_a_value_between_zero_and_one_is_inside_one(value):
+    checks.inside_one("confidence", value)
+
+
+@pytest.mark.parametrize("value", [-0.01, 0, 1, float("nan")])
+def test_both_ends_of_the_unit_interval_are_not_inside(value):
+    with pytest.raises(ValueError, match=rf"^confidence must be in \(0, 1\), got {value}$"):
+        checks.inside_one("confidence", value)
+
+
+@pytest.mark.parametrize("values", [[], [1], (1, 2)])
+def test_a_list_passes(values):
+    checks.listed("betas", values)
+
+
+@pytest.mark.parametrize("values", [None, 0.5, "color", {1: 2}], ids=repr)
+def test_what_is_no_list_is_refused(values):
+    with pytest.raises(TypeError, match=r"^betas must be a list, got "):
+        checks.listed("betas", values)
+
+
 @pytest.mark.parametrize(
-    "check", [checks.positive, checks.fraction, checks.below_one], ids=lambda c: c.__name__
+    "check",
+    [checks.positive, checks.fraction, checks.below_one, checks.inside_one],
+    ids=lambda c: c.__name__,
 )
 @pytest.mark.parametrize("value", ["1e-3", True, None], ids=repr)
 def test_what_is_no_number_is_refused_by_its_type(check, value):

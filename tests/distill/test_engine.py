@@ -1,7 +1,7 @@
 """Distilling follows the objective's gradient, and its bytes depend on task and seed alone."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -21,6 +21,8 @@ from distill.networks import MLP, ConvNet, Network, fresh
 from distill.objectives.base import Objective, Pulling
 from distill.objectives.distribution import DistributionMatching
 from distill.objectives.matching import Matching, Statistic
+from distill.objectives.real_loss import RealLoss
+from distill.objectives.unrolled import Unrolled
 from distill.optimisers import SGD, Adam
 from distill.parameterisations.base import Budget, Parameterisation, Parameters, Shape, Source
 from distill.parameterisations.pixels import Pixels
@@ -74,8 +76,8 @@ class Sum(Objective):
 
     factor: float = 1.0
 
-    def check(self, labels: Labels, rate: float | None) -> None:
-        if rate == 99.0:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
+        if 99.0 in rates:
             raise ValueError("method.rate must not be 99")
 
     def begin(self, real: RealData, state: State) -> Pulling:
@@ -549,7 +551,7 @@ class Told(Objective):
     losses: tuple[float, ...]
     slope: float = 0.0
 
-    def check(self, labels: Labels, rate: float | None) -> None:
+    def check(self, labels: Labels, rates: Sequence[float]) -> None:
         pass
 
     def begin(self, real: RealData, state: State) -> Pulling:
@@ -645,6 +647,14 @@ def test_the_set_has_the_step_sizes_that_it_learned(count, rates):
 def test_an_objective_may_refuse_what_is_to_be_learned():
     with pytest.raises(ValueError, match=r"^method\.rate must not be 99$"):
         replace(DM, objective=Sum(), rate=99.0)
+
+
+def test_an_objective_is_asked_about_every_step_size_that_is_learned():
+    how = Unrolled(RealLoss(MLP(3, 1), 4), 2, 0.1, 0.0, None, False, PLAIN, True, None, None)
+    replace(DM, objective=how, rate=0.1, rate_count=2)
+    replace(DM, objective=how, rate_count=3)  # none is learned
+    with pytest.raises(ValueError, match=r"^method\.rate_count must be <= .*=2, got 3$"):
+        replace(DM, objective=how, rate=0.1, rate_count=3)
 
 
 @pytest.mark.parametrize("name", ["iterations", "rate_count"])

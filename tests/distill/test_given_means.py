@@ -67,7 +67,7 @@ def test_a_step_is_dms_on_all_real_images(images, small, index):
     torch.testing.assert_close(pixels.grad.view(3, 1, 8, 8), wanted[1], atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("labels", "rate"), [(LearnedLabels(), None), (HardLabels(), 0.1)])
-def test_labels_and_step_sizes_are_not_learned(labels, rate):
+@pytest.mark.parametrize(("labels", "rates"), [(LearnedLabels(), []), (HardLabels(), [0.1])])
+def test_labels_and_step_sizes_are_not_learned(labels, rates):
     with pytest.raises(ValueError, match=r"labels must be hard and method.rate null"):
-        GivenMeans(SHARED, torch.zeros(3, 2, 5)).check(labels, rate)
+        GivenMeans(SHARED, torch.zeros(3, 2, 5)).check(labels, rates)

@@ -84,6 +84,14 @@ def test_fewer_than_two_networks_are_refused(real):
         SQUARED.begin(RealData(Task(real, COUNTS, HALF, 0, [FIRST])), {})
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_network_of_another_architecture_is_refused(real, place):
+    given = [FIRST, FIRST]
+    given[place] = weights_of(fresh(MLP(4, 1), (1, 8, 8), 3, derive(1)))
+    with pytest.raises(ValueError, match=r"^weights given to objective must be those of"):
+        SQUARED.begin(RealData(Task(real, COUNTS, HALF, 0, given)), {})
+
+
 @pytest.mark.parametrize(("labels", "rate"), [(SoftLabels(0.9), None), (HardLabels(), 0.1)])
 def test_learned_labels_and_step_sizes_are_refused(labels, rate):
     with pytest.raises(ValueError, match=r"^labels must be hard and method\.rate null where a"):

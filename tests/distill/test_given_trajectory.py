@@ -1,15 +1,31 @@
 """A given trajectory asks for its later points, as shares of the way to their mean."""
 
+from dataclasses import dataclass
+from typing import final
+
 import pytest
 import torch
+from torch import nn
 
 from distill.condenser import Task
 from distill.images import LabelledImages, Normalisation
-from distill.networks import MLP
+from distill.networks import MLP, Architecture, ImageShape
 from distill.objectives.given_trajectory import GivenTrajectory
 from distill.real import RealData
 
-NET = MLP(3, 1)
+
+@final
+@dataclass(frozen=True)
+class Two(Architecture):
+    """Networks of two weights, so that distances can be worked out by hand."""
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        network = nn.Module()
+        network.w = nn.Parameter(torch.zeros(2))
+        return network
+
+
+NET = Two()
 
 
 def real(points: list[float], seed: int = 0) -> RealData:
@@ -55,3 +71,14 @@ def test_draws_depend_on_seed_and_step_alone():
 def test_a_trajectory_that_is_too_short_is_refused():
     with pytest.raises(ValueError, match=r"span must be < 2, the points .* got 2"):
         GivenTrajectory(NET, 2).begin(real([0.0, 1.0]), {})
+
+
+def test_points_of_another_architecture_are_refused():
+    with pytest.raises(ValueError, match=r"^weights given to objective\.terminal must be those of"):
+        GivenTrajectory(MLP(3, 1), 1).begin(real([0.0, 1.0]), {})
+
+
+def test_a_trajectory_that_stands_still_is_refused_where_it_is_met():
+    ending = GivenTrajectory(NET, 2).begin(real([3.0, 3.0, 3.0]), {})
+    with pytest.raises(FloatingPointError, match=r"^the trajectory must move .* got a distance"):
+        ending.end(0, {"w": torch.tensor([3.0, 2.0])})

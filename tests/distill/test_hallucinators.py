@@ -106,6 +106,24 @@ def test_hallucinators_start_around_the_identity_within_the_border(rng, inner):
     assert gap[..., 1:-1, 1:-1].abs().max() < 0.15
 
 
+@pytest.mark.parametrize("real", [COLOUR, MAPS], ids=["colour", "two channels"])
+def test_without_channels_between_they_are_those_of_the_images(real):
+    channels = real.image_shape[0]
+    ours, same = (
+        Hallucinators(2, between).begin(real, real.image_shape, 0) for between in (None, channels)
+    )
+    assert ours["inner"].shape[:3] == (2, channels, channels)
+    assert all(torch.equal(ours[name], same[name]) for name in same)
+
+
+def test_every_channel_of_a_colour_image_starts_as_it_is(rng):
+    parameters = Hallucinators(400, None).begin(COLOUR, (3, 32, 32), 0)
+    mean = {name: p.mean(0, keepdim=True) for name, p in parameters.items()}
+    row = torch.randn(1, 3, 32, 32, generator=rng)
+    gap = (decoded(mean, row, [0]) - row)[..., 2:-2, 2:-2]
+    assert gap.square().mean((0, 2, 3)).sqrt().max() < 0.1  # one that is lost has about 1
+
+
 def test_the_noise_of_the_start_has_a_tenth_of_standard_deviation():
     parameters = Hallucinators(400, 2).begin(MAPS, (2, 8, 8), 0)
     for name in ("inner", "outer"):

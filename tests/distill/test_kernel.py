@@ -10,7 +10,7 @@ from distill.augment import Augmentation
 from distill.condenser import Task
 from distill.images import LabelledImages, Normalisation
 from distill.kernels import FeatureKernel, TangentKernel, tangent
-from distill.labels import HardLabels, LearnedLabels, centred
+from distill.labels import HardLabels, LearnedLabels, SoftLabels, centred
 from distill.learned import LABELS, Learned
 from distill.network_sources import Fresh
 from distill.networks import MLP
@@ -98,6 +98,22 @@ def test_more_images_than_features_have_the_answer_of_ridge_regression_on_featur
     answers = t @ torch.linalg.solve(regular, s.T @ centred(small.classes, 3).double())
     expected = (answers - centred(drawn.labels, 3)).square().sum() / 16
     assert loss == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_distributions_are_refused_since_real_labels_are_centred():
+    objective = KernelRidge(FeatureKernel(Fresh(MLP(6, 1), 1)), 1e-2, 8, PLAIN)
+    for labels in (HardLabels(), LearnedLabels()):
+        objective.check(labels, [])
+    message = r"^labels must be hard or learned where .*, got distributions; take labels=learned$"
+    with pytest.raises(ValueError, match=message):
+        objective.check(SoftLabels(0.9), [])
+
+
+def test_a_step_size_to_learn_is_refused():
+    objective = KernelRidge(FeatureKernel(Fresh(MLP(6, 1), 1)), 1e-2, 8, PLAIN)
+    message = r"^method\.rate must be null where no training is unrolled, got 0\.02$"
+    with pytest.raises(ValueError, match=message):
+        objective.check(HardLabels(), [0.02])
 
 
 def test_hard_labels_take_no_gradient_and_the_networks_none(real, rng):

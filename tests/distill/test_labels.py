@@ -97,3 +97,8 @@ def test_a_confidence_that_is_none_is_refused(confidence):
     message = rf"^labels\.confidence must be in \(0, 1\), got {confidence}$"
     with pytest.raises(ValueError, match=message):
         SoftLabels(confidence)
+
+
+def test_a_confidence_in_words_is_refused():
+    with pytest.raises(TypeError, match=r"^labels\.confidence must be a number, got 'high'$"):
+        SoftLabels("high")

@@ -98,6 +98,18 @@ def test_bases_without_a_row_are_noise_that_coefficients_learn_through(rng):
     assert ((lengths > 0.5) & (lengths < 1.5)).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rank", [0, 3])
+def test_bases_beyond_the_rank_of_many_rows_are_noise(rng, dtype, rank):
+    rows, source = low_rank_rows(rng, 24, rank).to(dtype), LinearBases(16, 1)
+    parameters = source.begin(rows, rng)
+    lengths = parameters["bases"][rank:].flatten(1).norm(dim=1)
+    assert ((lengths > 0.5) & (lengths < 1.5)).all()
+    assert not parameters["coefficients"][:, rank:].any()
+    atol = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(all_of(source, parameters, 24), rows, rtol=0, atol=atol)
+
+
 def test_the_bases_are_the_best_in_the_least_squares(rng):
     # Eckart and Young: what 3 dimensions leave are the squares of the other singular values
     rows, source = low_rank_rows(rng, 8, 8), LinearBases(3, 1)

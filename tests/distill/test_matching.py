@@ -371,17 +371,17 @@ def test_batches_of_no_image_are_refused(name):
 def test_labels_to_learn_are_refused(labels):
     message = r"^labels must be hard where a statistic of images is matched$"
     with pytest.raises(ValueError, match=message):
-        matching(Seen()).check(labels, None)
+        matching(Seen()).check(labels, [])
 
 
 def test_a_step_size_to_learn_is_refused():
     message = r"^method\.rate must be null where no training is unrolled, got 0\.02$"
     with pytest.raises(ValueError, match=message):
-        matching(Seen()).check(HardLabels(), 0.02)
+        matching(Seen()).check(HardLabels(), [0.02])
 
 
 def test_images_alone_are_not_refused():
-    matching(Seen()).check(HardLabels(), None)
+    matching(Seen()).check(HardLabels(), [])
 
 
 @pytest.mark.parametrize("verbs", [Objective, Pulling, Statistic], ids=lambda v: v.__name__)

@@ -96,3 +96,16 @@ def test_betas_outside_their_range_are_refused(betas):
 def test_one_beta_is_refused():
     with pytest.raises(ValueError, match=r"^optimiser\.betas must be two numbers, got \[0\.5\]$"):
         Adam(1.0, [0.5])
+
+
+def test_betas_that_are_no_list_are_refused():
+    with pytest.raises(TypeError, match=r"^optimiser\.betas must be a list, got 0\.5$"):
+        Adam(1.0, 0.5)
+
+
+@pytest.mark.parametrize("make", [lambda rates: SGD(1.0, 0.0, rates), lambda r: Adam(1.0, rates=r)])
+@pytest.mark.parametrize("rates", [None, 0.5], ids=repr)
+def test_other_step_sizes_without_names_are_refused(make, rates):
+    message = rf"^optimiser\.rates must map names to step sizes, got {rates}; take {{}}$"
+    with pytest.raises(TypeError, match=message):
+        make(rates)

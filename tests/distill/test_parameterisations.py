@@ -274,10 +274,8 @@ def test_a_class_gets_rows_by_its_share_of_what_decoders_leave(rng, parameterisa
 @pytest.mark.parametrize(
     ("parameterisation", "counts", "numbers", "taken", "least"),
     [
-        # 180 of 128 numbers; then of 640, of which the class of one image gets 46 < 64.
-        # Two classes of n images: 128 n - 180 >= 2 * 64 from n = 3 on.
+        # 180 of 128 numbers. Two classes of n images: 128 n - 180 >= 2 * 64 from n = 3 on.
         (Parameterisation(Pixels(False), [Hallucinators(2, 1)]), [1, 0, 1], 128, 180, 3),
-        (Parameterisation(Pixels(False), [Hallucinators(2, 1)]), [9, 0, 1], 640, 180, 3),
         # the bases take 4 * 64 = 256: 128 n - 256 >= 2 * 4 from n = 3 on
         (Parameterisation(LinearBases(4, 8)), [2, 0, 2], 256, 0, 3),
         # 5 * (8 + 8) = 80 > 64 numbers a row: 64 n >= 80 from n = 2 on
@@ -288,9 +286,9 @@ def test_a_class_gets_rows_by_its_share_of_what_decoders_leave(rng, parameterisa
 def test_images_that_do_not_pay_for_a_row_a_class_are_refused(
     rng, parameterisation, counts, numbers, taken, least
 ):
-    real, fewest = labelled([0], rng), min(count for count in counts if count)
+    real, most = labelled([0], rng), max(counts)
     message = (
-        rf"^ipc must be >= {least} for this parameterisation, got {fewest}: of {numbers} numbers "
+        rf"^ipc must be >= {least} for this parameterisation, got {most}: of {numbers} numbers "
         rf"\({4 * numbers} bytes of float32\) decoders take {taken}, and the rest doesn't pay for "
         r"a row a class; raise ipc, or take parameterisation=pixels$"
     )
@@ -298,6 +296,33 @@ def test_images_that_do_not_pay_for_a_row_a_class_are_refused(
         paid(parameterisation, real, torch.tensor(counts))
     enough = torch.tensor(counts).sign() * least
     assert (paid(parameterisation, real, enough) > 0).equal(enough > 0)
+
+
+@pytest.mark.parametrize(
+    "parameterisation",
+    # 640 numbers, of which a tenth is 64 less a share of 180; and 80 numbers a row
+    [Parameterisation(Pixels(False), [Hallucinators(2, 1)]), Parameterisation(LowRank(5))],
+    ids=str,
+)
+def test_a_class_of_too_few_real_images_is_named(rng, parameterisation):
+    message = (
+        r"^class 2 must have more real images for this parameterisation, got 1: however large "
+        r"ipc, their share .* give the class more, or take parameterisation=pixels$"
+    )
+    real = labelled([0], rng)
+    with pytest.raises(ValueError, match=message):
+        paid(parameterisation, real, torch.tensor([9, 0, 1]))
+    with pytest.raises(ValueError, match=message):
+        paid(parameterisation, real, torch.tensor([900, 0, 1]))
+
+
+def test_a_larger_ipc_is_asked_for_where_it_helps_a_class_of_few_images(rng):
+    # bases take 256: 64 * (2 + 1) and 64 * (3 + 1) numbers leave none, 64 * (4 + 1) leave 64, of
+    # which a fifth pays for 3 rows of 4
+    parameterisation, real = Parameterisation(LinearBases(4, 8)), labelled([0], rng)
+    with pytest.raises(ValueError, match=r"^ipc must be >= 4 for .*, got 2: of 192 numbers"):
+        paid(parameterisation, real, torch.tensor([2, 0, 1]))
+    assert paid(parameterisation, real, torch.tensor([4, 0, 1])).tolist() == [12, 0, 3]
 
 
 def test_decoders_that_were_given_are_not_paid_for(rng):

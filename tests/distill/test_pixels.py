@@ -73,6 +73,15 @@ def test_clipping_moves_pixels_into_range_in_place(dtype):
     assert pixels.requires_grad
 
 
+@pytest.mark.parametrize("shape", [(1,), (16,), (32, 2, 2)], ids=str)
+def test_rows_that_are_no_images_are_not_clipped(shape):
+    rows = {"pixels": torch.zeros(3, *shape)}
+    Pixels(False).project_(rows, HALF)
+    message = r"^parameterisation\.source\.clip must be false where .* rows of shape \("
+    with pytest.raises(ValueError, match=message):
+        Pixels(True).project_(rows, HALF)
+
+
 def test_without_clipping_pixels_stay_where_they_are():
     pixels = torch.tensor([-9.0, -1.0, 2.5]).view(1, 1, 1, 3)
     Pixels(False).project_({"pixels": pixels}, HALF)

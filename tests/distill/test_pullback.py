@@ -9,7 +9,15 @@ from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
 from distill.networks import ConvNet
-from distill.pullback import EVERYTHING, IMAGES, Through, gradient, pullback, weights_of
+from distill.pullback import (
+    EVERYTHING,
+    IMAGES,
+    Through,
+    check_alike,
+    gradient,
+    pullback,
+    weights_of,
+)
 
 
 class Line(nn.Module):
@@ -134,3 +142,23 @@ def test_nothing_is_left_on_the_network(network, rng):
 
 def test_everything_and_images_differ_in_weights_alone():
     assert replace(EVERYTHING, weights=False) == IMAGES
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"classifier.bias": torch.zeros(7)}, r"\(7,\) for classifier\.bias, which has \(3,\)"),
+        ({"extra": torch.zeros(2)}, r"\(2,\) for extra, which has no place"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused_with_what_to_choose(network, change, reason):
+    own = weights_of(network)
+    check_alike("here", own, network)
+    message = (
+        rf"^weights given to here must be those of here\.architecture, got {reason}; "
+        r"give distiller the network's choice$"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_alike("here", own | change, network)
+    with pytest.raises(ValueError, match=r"got nothing for embedding\.0\.bias, which has"):
+        check_alike("here", {k: w for k, w in own.items() if k != "embedding.0.bias"}, network)

@@ -60,6 +60,11 @@ def test_a_task_without_a_network_is_refused(real):
         SOURCE.begin(RealData(task), {})
 
 
+def test_a_network_of_another_architecture_is_refused(real):
+    with pytest.raises(ValueError, match=r"^weights given to network_source must be those of"):
+        replace(SOURCE, architecture=MLP(4, 1)).begin(real, {})
+
+
 @pytest.mark.parametrize(
     ("gamma", "steps", "reason"),
     [(1.5, 1, r"network_source\.gamma must be in"), (0.5, 0, r"network_source\.steps must be")],

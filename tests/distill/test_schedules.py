@@ -40,6 +40,12 @@ def test_points_outside_training_are_refused(share):
         Cosine(share)
 
 
+@pytest.mark.parametrize("after", [0.5, None], ids=repr)
+def test_points_that_are_no_list_are_refused(after):
+    with pytest.raises(TypeError, match=rf"^schedule\.after must be a list, got {after}$"):
+        Steps(after, 0.2)
+
+
 def test_a_factor_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match=r"^schedule\.by must be > 0, got 0\.0$"):
         Steps([0.5], 0.0)

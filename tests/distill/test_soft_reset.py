@@ -69,6 +69,12 @@ def test_a_task_without_a_network_is_refused(task):
         RESET.begin(RealData(replace(task, given=[])), {})
 
 
+def test_a_network_of_another_architecture_is_refused(task):
+    given = [weights_of(fresh(MLP(4, 1), (1, 8, 8), 2, derive(3)))]
+    with pytest.raises(ValueError, match=r"^weights given to objective\.terminal\.terminal must"):
+        RESET.begin(RealData(replace(task, given=given)), {})
+
+
 def test_a_negative_deviation_is_refused():
     with pytest.raises(ValueError, match=r"^objective\.terminal\.sigma must be >= 0, got -1"):
         replace(RESET, sigma=-1)

@@ -211,6 +211,13 @@ def test_storage_of_a_code_counts_targets_besides(rng):
     assert small.storage_bytes("uint8") == 408 + 16 + 20 + 20 + 8
 
 
+@every_store
+def test_storage_counts_four_bytes_for_each_learned_step_size(small, rng, store):
+    for held in (small, coded(PARTS[1], rng)):
+        rated = replace(held, rates=(0.1, 0.2, 0.3))
+        assert rated.storage_bytes(store) == held.storage_bytes(store) + 12
+
+
 @every_part
 @every_store
 def test_storage_is_what_a_file_holds_beside_labels(rng, tmp_path, part, store):

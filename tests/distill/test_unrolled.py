@@ -293,3 +293,11 @@ def test_momentum_is_refused_with_the_approximation(terminal):
 def test_bad_fields_are_refused(terminal, field, value):
     with pytest.raises(ValueError, match=rf"objective\.{field} must be"):
         unrolled(terminal, **{field: value})
+
+
+def test_more_step_sizes_than_steps_are_refused(terminal):
+    how = unrolled(terminal, inner_steps=3)
+    how.check(HardLabels(), [0.1] * 3)
+    message = r"^method\.rate_count must be <= objective\.inner_steps=3, got 4$"
+    with pytest.raises(ValueError, match=message):
+        how.check(HardLabels(), [0.1] * 4)

@@ -117,6 +117,12 @@ WRONG = {
         "federated-continual federated_continual=fedavg link=mobile link.deadline=0"
     ): "link.deadline must be > 0, got 0",
     "federated federated=fedavg link=nope": "mobile none",
+    (
+        "federated federated=flower federated.strategy._target_=flwr.serverapp.strategy.Kruum"
+    ): "_target_ must be what can be imported, got flwr.serverapp.strategy.Kruum",
+    "compare toy jobs=0": "jobs must be >= 1, got 0",
+    "compare toy seeds": "seeds must be whole numbers, as seeds=0,1,2, got ''",
+    "compare toy report": "report must be a folder, as report=FOLDER, got nothing",
     "federated federated=fedavg method=dm": "method must be left out with federated=fedavg",
     "continual continual=replay method=random buffer.images=3": "got 3 images (buffer.images=3)",
     "continual continual=replay method=random buffer.images=9 buffer.bytes=9": "exactly one of",

@@ -6,7 +6,7 @@ import pytest
 from toys import SYSTEMS, has_memory
 
 from experiments.build import plan
-from experiments.errors import CommandError
+from experiments.errors import CommandError, RunFailedError
 from experiments.listing import known
 from experiments.run import run
 
@@ -52,6 +52,7 @@ def test_a_strategy_without_a_memory_keeps_no_image(strategy, tmp_path):
 IMPOSSIBLE = {
     "continual=ewc method=dm": "method",
     "continual=der method=random buffer.images=20 buffer.staged=5": "null where logits are kept",
+    "continual=der method=random buffer.bytes=3000 storage=bases": "storage must keep an image",
     "continual=replay method=idc buffer.images=20 buffer.allocation=adaptive": "allocation=fixed",
     "continual=er_ace method=idc buffer.images=20 storage=jpeg": "storage=uint8 or float32",
     "continual=icarl method=random buffer.images=9": "an image of each of 10 classes, got 9",
@@ -64,3 +65,15 @@ IMPOSSIBLE = {
 def test_what_cannot_be_combined_says_why_before_training(words, tmp_path):
     with pytest.raises((CommandError, ValueError), match=IMPOSSIBLE[words]):
         plan("continual", [*words.split(), *SMALL]).scenario.prepare("cpu")
+
+
+DIVERGING = {"replay": MEMORIES["real"], "gdumb": MEMORIES["real"], "lwf": [], "joint": []}
+
+
+@pytest.mark.parametrize("strategy", DIVERGING)
+def test_a_run_whose_weights_are_lost_fails(strategy, tmp_path):
+    words = [f"continual={strategy}", *DIVERGING[strategy], "training.learning_rate=1e9"]
+    with pytest.raises(RunFailedError, match=r"must leave finite weights, .* experience 0; l"):
+        metrics([*words, "training.batch=4"], tmp_path)
+    (record,) = tmp_path.rglob("record.json")
+    assert json.loads(record.read_text())["status"] == "failed"

@@ -143,7 +143,26 @@ def test_classes_without_images_are_refused_in_a_line_before_training(
     assert not (tmp_path / "runs").exists()
 
 
+def test_clients_refuse_an_experience_without_test_images_before_they_begin(tmp_path, capsys):
+    labels = {"train": [0, 1, 2, 0, 1, 2], "test": [0, 2, 2]}
+    arrays = {f"x_{part}": np.zeros((len(y), 8, 8), np.uint8) for part, y in labels.items()}
+    np.savez(tmp_path / "mine.npz", **arrays, **{f"y_{p}": np.array(y) for p, y in labels.items()})
+    words = ["federated_continual=fedavg", "clients=2", "rounds=1", "network=mlp"]
+    words += ["stream.experiences=3", f"output={tmp_path / 'runs'}"]
+    words += ["dataset=npz", f"dataset.path={tmp_path / 'mine.npz'}"]
+    assert main(["federated-continual", *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "an experience must have test images of each of its classes, got none of class 1" in line
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("stream", ["permuted", "rotated", "blurry"])
 def test_clients_refuse_a_stream_whose_classes_come_back(stream):
     with pytest.raises(CommandError, match="stream must bring classes that never come back"):
         plan("federated_continual", ["federated_continual=fedavg", f"stream={stream}"])
+
+
+def test_clients_refuse_a_stream_that_tells_tasks():
+    words = ["federated_continual=fedavg", "stream=task_incremental"]
+    with pytest.raises(CommandError, match=r"tells_tasks must be false .* got true; take stream="):
+        plan("federated_continual", words)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,3 +81,16 @@ def test_what_cannot_be_is_refused_in_a_line(words, capsys, tmp_path):
     assert WRONG[words] in error
     assert "\n" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_an_attack_by_a_class_without_test_images_is_refused_before_the_rounds(capsys, tmp_path):
+    labels = {"train": [0, 1, 2, 3] * 3, "test": [0, 1, 2]}
+    arrays = {f"x_{part}": np.zeros((len(y), 8, 8), np.uint8) for part, y in labels.items()}
+    np.savez(tmp_path / "mine.npz", **arrays, **{f"y_{p}": np.array(y) for p, y in labels.items()})
+    words = ["federated=fedavg", "rounds=1", "clients=2", "network=mlp", "partition=iid"]
+    words += ["attack=label_flip", "attack.source=3", "attack.target=1"]
+    words += ["dataset=npz", f"dataset.path={tmp_path / 'mine.npz'}"]
+    assert main(["federated", *words, f"output={tmp_path / 'runs'}"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "attack.source must be a class that has test images, 0, 1, 2 here, got 3" in line
+    assert not (tmp_path / "runs").exists()

@@ -184,6 +184,27 @@ def test_what_needs_small_sets_is_refused_for_weights():
     Trust(BACKDOOR, Rejecting(())).check(METHOD)
 
 
+@pytest.mark.parametrize(
+    ("attack", "gone", "message"),
+    [
+        (
+            LabelFlip(1, 2, 1),
+            [2],
+            r"attack.source must be a class that has test images, 0, 1 here",
+        ),
+        (BACKDOOR, [0, 2], r"attack must find test images .*, got class 1 alone"),
+    ],
+)
+def test_an_attack_that_no_test_image_judges_is_refused(world, attack, gone, message):
+    test = world.clients[0][0]
+    left = test.rows((~torch.isin(test.labels, torch.tensor(gone))).nonzero().flatten())
+    with pytest.raises(ValueError, match=message):
+        Trust(attack, None).check_test(left, world.normalisation)
+    for other in (attack, Noise(1, 2), None):
+        Trust(other, None).check_test(test, world.normalisation)
+    Trust(Noise(1, 2), None).check_test(left, world.normalisation)
+
+
 def test_a_defence_without_the_images_that_it_needs_is_refused(world):
     with pytest.raises(ValueError, match=r"dataset.validation must be > 0 for this defence"):
         Trust(None, Needy()).check_world(world, empty(world))

@@ -6,7 +6,7 @@ from experiments.listing import config_folder
 
 # Toy sizes by what a preset is made of; keys that its parts don't have are left out below.
 TOY = {
-    "method": {"iterations": 2},
+    "method": {"iterations": 2, "rate_count": 2},
     "objective.real_batch": 4,
     "objective.inner_steps": 2,
     "objective.terminal.batch": 2,

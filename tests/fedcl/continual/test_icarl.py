@@ -51,9 +51,11 @@ def naive_loss(network, before, both, old, new):
 def test_loss_adds_old_outputs_and_new_classes(moment):
     # An image of class 1. Class 0 is old: was 1/4, is 3/4. Class 1 is new: is 1/2. 2 is unseen.
     images = torch.zeros(1, 1, 8, 8)
-    now = moment(classes=[1], earlier=[0], left={"logits": torch.tensor([log(1 / 3), 9.0, 9.0])})
+    network = Constant(log(3), 0.0, 5.0)
+    left = {"logits": torch.tensor([log(1 / 3), 9.0, 9.0])}
+    now = moment(network=network, classes=[1], earlier=[0], left=left)
     both = Batch(images, images, torch.tensor([1]), 1, torch.zeros(0).long(), None)
-    loss = METHOD.lesson(now).loss(Constant(log(3), 0.0, 5.0), both)
+    loss = METHOD.lesson(now).loss(network, both)
     assert loss.item() == pytest.approx(entropy(0.25, 0.75) + entropy(1, 0.5))
 
 
@@ -69,6 +71,14 @@ def test_at_first_nothing_pulls_at_old_or_unseen_classes(moment, network, batch)
     lesson.loss(network, batch([2, 2], [0])).backward()
     pull = network.classifier.weight.grad.abs().sum(1)
     assert (pull > 1e-6).tolist() == [False, False, True, False]
+
+
+def test_the_network_before_is_asked_apart_from_the_one_that_learns(moment, network, batch):
+    # Whoever counts what passes through the network in training sees its own images alone.
+    loss, passed = METHOD.lesson(moment(left=copied(other_network()))).loss, []
+    network.register_forward_pre_hook(lambda _network, given: passed.append(len(given[0])))
+    loss(network, batch([2, 3, 2], [0, 1, 0]))
+    assert passed == [6]
 
 
 def test_classes_that_come_back_are_learnt(moment, network, batch):

@@ -1,5 +1,6 @@
 """A memory is filled at an experience's end, or as its images stream past."""
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -102,7 +103,7 @@ class Asking(Condenser):
     makes_pixels: bool = True
 
     def steps(self, task, state=None):
-        self.given.append([dict(weights) for weights in task.given])
+        self.given.append([copy.deepcopy(dict(weights)) for weights in task.given])
         yield from Random().steps(task, state)
 
 
@@ -127,6 +128,29 @@ def test_a_memory_that_comes_before_the_network_is_given_it_as_it_was_left():
         (weights,) = method.given[index]
         assert all(weights[name].equal(values) for name, values in before.items())
         assert not all(weights[name].equal(w) for name, w in taught.network.state_dict().items())
+
+
+def test_a_stage_hands_on_the_network_as_it_is_when_the_memory_learns():
+    method = Asking()
+    taught, passed = learner(Replay(method, BUDGET)), []
+    taught.network.register_forward_pre_hook(
+        lambda network, _given: passed.append(copy.deepcopy(network.state_dict()))
+    )
+    taught.learn(0)
+    # It learns after steps 2, 3 and 5 of 5, and what is left at the end; its method is asked for
+    # two small sets where it holds some already.
+    given = [weights for (weights,) in method.given]
+    wanted = [passed[2], passed[3], taught.network.state_dict()]
+    for name in given[0]:
+        assert all(any(w[name].equal(g[name]) for g in given) for w in wanted)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_waits_at_the_end_is_learnt_around_the_network_too(ahead):
+    method, most = Asking(), replace(BUDGET, staged=25)
+    kind = GDumb if ahead else Replay
+    learner(kind(method, most)).learn(0)
+    assert [len(given) for given in method.given] == [1]
 
 
 def test_gdumb_streams_an_experience_through_its_stage():
