@@ -236,9 +236,9 @@ def name_apart(arms: Sequence[Arm]) -> tuple[Arm, ...]:
 
 
 def shared_tags(arms: Sequence[Arm]) -> list[str]:
-    """Returns the conditions that all arms share, as words."""
+    """Returns the conditions that all arms share, as words; none for nothing held out."""
     first = arms[0].settings
-    return [tag(k, first[k]) for k in PROBLEM if k in first and not _differ(k, arms)]
+    return [tag(k, first[k]) for k in PROBLEM if first.get(k) and not _differ(k, arms)]
 
 
 def _differ(key: str, arms: Sequence[Arm]) -> bool:

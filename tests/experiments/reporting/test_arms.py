@@ -115,6 +115,15 @@ def test_arms_of_fewer_images_say_so_and_are_no_rivals_of_those_that_have_all(ru
     assert made.random_rival(made.arms[0]) is None
 
 
+def test_shared_conditions_name_what_is_held_out_and_not_that_nothing_is(run):
+    def shared(validation):
+        config = {"dataset": {"name": "digits", "validation": validation}}
+        return shared_tags(group([run(name, config=config) for name in ("dm", "random")]))
+
+    assert shared(0.0) == []
+    assert shared(0.1) == ["0.1 held out"]
+
+
 def test_attacked_arms_and_defended_ones_say_so_beside_those_that_are_neither(run, section):
     attack = {"attack": {"_target_": "fedcl.attacks.flip.LabelFlip", "clients": 4}}
     defence = {"defence": {"_target_": "fedcl.defences.class_means.ClassMeans"}}
