@@ -153,7 +153,7 @@ def _compute_alike() -> None:
 
 def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str, bool]) -> None:
     command, device, bar = how
-    started, folder = datetime.now(UTC).isoformat(timespec="seconds"), folder.timed()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     record: dict[str, Any] = {
         "scenario": planned.kind,
         "name": planned.name,
@@ -170,6 +170,7 @@ def _recorded(planned: Plan, ready: Run, folder: RunFolder, how: tuple[str, str,
     }
     try:
         folder.begin(planned.config)
+        folder = folder.timed()
         outcome = _driven(ready, folder, bar)
         folder.write_images(outcome.synthetic, outcome.real)
         folder.write_memories(outcome.memories)

@@ -12,7 +12,7 @@ import pytest
 from distill.synthetic import SyntheticSet
 from experiments.build import plan
 from experiments.cli import main
-from experiments.errors import CommandError
+from experiments.errors import CommandError, RunFailedError
 from experiments.peak import peak_bytes
 from experiments.record import RunFolder
 from experiments.reporting.images import Stack
@@ -161,6 +161,18 @@ def test_a_number_that_is_none_leaves_a_record_that_says_failed(tmp_path, monkey
         run(*words_of("federated", tmp_path), command="test")
     (file,) = tmp_path.rglob("record.json")
     assert json.loads(file.read_text())["status"] == "failed"
+
+
+def test_a_checkpoint_that_cannot_be_read_is_a_failed_run(tmp_path):
+    kind, words = words_of("federated", tmp_path)
+    planned = plan(kind, words)
+    folder = RunFolder(tmp_path / kind / planned.name / planned.config_hash)
+    folder.begin(planned.config)
+    (folder.path / "checkpoint").mkdir()
+    (folder.path / "checkpoint" / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(RunFailedError):
+        run(kind, words, command="test")
+    assert record_of(folder.path)["status"] == "failed"
 
 
 def test_a_full_disk_leaves_no_record_that_says_completed(tmp_path, monkeypatch):
