@@ -156,6 +156,21 @@ def test_the_client_of_a_stream_is_scored_on_all_its_experiences(tmp_path):
     assert 0 < expected < 1
 
 
+def test_an_ensemble_is_not_personalised(tmp_path):
+    words = ["federated=ensemble", "clients=3", "training.epochs=1", "network=mlp", "threads=1"]
+    with pytest.raises(RunFailedError, match=r"personalise must be none where .* got 3$"):
+        record_of("federated", [*words, *PERSONALISE], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["f16", "int8", "sign", "topk"])
+def test_either_way_can_be_left_as_it_is(name):
+    for way, other in (("up", "down"), ("down", "up")):
+        words = ["federated=fedavg", f"compression={name}", f"compression.{way}=null"]
+        channel = plan("federated", words).scenario.compression
+        assert getattr(channel, way) is None
+        assert getattr(channel, other) is not None
+
+
 def test_personalising_adds_its_own_numbers_and_alters_no_others(tmp_path):
     plain = record_of("federated", ONE_CLASS_EACH, tmp_path)["metrics"]
     words = [*ONE_CLASS_EACH, *PERSONALISE]
