@@ -90,9 +90,9 @@ class Comparison:
         content = yaml.safe_load((config_folder() / "comparison" / f"{words[0]}.yaml").read_text())
         seeds = _numbers("seeds", own["seeds"]) if "seeds" in own else list(content["seeds"])
         shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
-        jobs = _numbers("jobs", own.get("jobs", str(os.cpu_count() or 1)))[0]
-        if jobs < 1:
-            raise CommandError(f"jobs must be >= 1, got {jobs}")
+        jobs = own.get("jobs", str(os.cpu_count() or 1))
+        if not jobs.isdecimal() or int(jobs) < 1:
+            raise CommandError(f"jobs must be a whole number >= 1, got {jobs!r}")
         if own.get("report") == "":
             raise CommandError("report must be a folder, as report=FOLDER, got nothing")
         arms = list(_arms(content, seeds, [*content.get("shared", "").split(), *shared]))
@@ -103,7 +103,7 @@ class Comparison:
             title=str(content["title"]),
             arms=arms,
             seeds=len(seeds),
-            jobs=jobs,
+            jobs=int(jobs),
             report=Path(own.get("report", f"reports/{words[0]}")),
             published=[Published.of(entry) for entry in content.get("published", [])],
         )

@@ -20,7 +20,6 @@ from distill.synthetic import SyntheticSet
 from distill.work import Work, condensing
 from fedcl.factorised import fitted, kept_bytes
 from fedcl.stores.base import Frame, Store
-from fedcl.stores.bases import Bases
 
 Allocation = Literal["adaptive", "fixed"]
 Shrink = Literal["redistil", "prefix"]
@@ -101,9 +100,9 @@ class Budget:
         Raises:
             ValueError: If it is one.
         """
-        if isinstance(self.store, Bases):
+        if not self.store.lasting:
             raise ValueError(
-                f"storage must keep an image as it is {where}, got Bases; "
+                f"storage must keep an image as it is {where}, got {type(self.store).__name__}; "
                 "take storage=uint8, float32, jpeg or low_rank"
             )
 

@@ -15,6 +15,7 @@ from benchmarks import (
     evaluation,
     grid,
     mtt_step,
+    records,
     replay_step,
     together,
     unrolling,
@@ -24,7 +25,10 @@ from benchmarks.memory import Peak, peak
 from benchmarks.released import Implementation, plainly_strided, relative_difference
 from benchmarks.setting import setting
 from benchmarks.trajectory import PLAIN, WORDS, trajectory
+from experiments.build import plan
+from experiments.compare import Comparison
 from experiments.errors import CommandError
+from experiments.run import folder_of
 
 
 def test_ratio_is_that_of_the_medians_and_pairs_show_its_noise():
@@ -168,3 +172,23 @@ def test_a_step_with_a_memory_passes_as_many_images_as_one_without(capsys):
     assert counts == [came, came // 2 * 2]
     assert replay_step.main(["--dataset", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_records_of_completed_arms_are_packed_beside_those_of_other_machines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = Comparison.of(["toy"]).arms[:2]
+    for arm, status in ((first, "completed"), (second, "failed")):
+        folder = folder_of(plan(arm.kind, arm.words)).path
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(f'{{"status": "{status}"}}')
+    archive = tmp_path / "records.tar.xz"
+    records.pack({"runs/elsewhere/record.json": b"{}"}, archive)
+    together = records.held(archive) | records.finished("toy")
+    records.pack(together, archive)
+    assert records.held(archive) == together
+    path = str(folder_of(plan(first.kind, first.words)).path / "record.json")
+    assert list(together.values()) == [b"{}", b'{"status": "completed"}']
+    assert list(together) == ["runs/elsewhere/record.json", path]
+    once = archive.read_bytes()
+    records.pack(dict(reversed(together.items())), archive)
+    assert archive.read_bytes() == once

@@ -42,6 +42,11 @@ class Store(ABC):
     def numbers(self) -> str:
         """The type of numbers that a method decodes to images; empty: it keeps images alone."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether an image stays as it is while others join the memory."""
+        return True
+
     @abstractmethod
     def share(self, images: Tensor) -> Tensor:
         """Returns what rows of normalised images ``(n, C, H, W)`` will share; n >= 1."""

@@ -52,6 +52,11 @@ class Bases(Store):
         """None: images alone."""
         return ""
 
+    @property
+    def lasting(self) -> bool:
+        """No: the bases change with what the memory keeps."""
+        return False
+
     def share(self, images: Tensor) -> Tensor:
         """Returns orthonormal bases, float16, ``(K, CHW)``; those that none needs are 0."""
         flat = images.flatten(1)

@@ -120,7 +120,8 @@ WRONG = {
     (
         "federated federated=flower federated.strategy._target_=flwr.serverapp.strategy.Kruum"
     ): "_target_ must be what can be imported, got flwr.serverapp.strategy.Kruum",
-    "compare toy jobs=0": "jobs must be >= 1, got 0",
+    "compare toy jobs=0": "jobs must be a whole number >= 1, got '0'",
+    "compare toy jobs=1,2": "jobs must be a whole number >= 1, got '1,2'",
     "compare toy seeds": "seeds must be whole numbers, as seeds=0,1,2, got ''",
     "compare toy report": "report must be a folder, as report=FOLDER, got nothing",
     "federated federated=fedavg method=dm": "method must be left out with federated=fedavg",
