@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.checks import one_of, whole
 from distill.condenser import Condenser, Task, condense
-from distill.images import LabelledImages, Normalisation, stored_bytes
+from distill.images import LabelledImages, Normalisation
 from distill.networks import ImageShape
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
@@ -126,12 +126,6 @@ class Budget:
             )
         return capacity
 
-    def most_bytes(self, image_shape: ImageShape, num_classes: int) -> int:
-        """Returns the bytes of a memory that is full, its stage too, labels included."""
-        row, shared = self.store.sizes(image_shape)
-        staged = stored_bytes(self.staged or 0, image_shape, "uint8")
-        return shared + (row + 1) * self.capacity(image_shape, num_classes) + staged
-
 
 @final
 @dataclass(frozen=True)
@@ -220,7 +214,7 @@ class Memory:
         old, new = (_made(method, task) for task in self._tasks(slots, real, seed))
         kept = {c: rows[: slots[c][0]] for c, rows in self.kept.items() if c not in old}
         left = replace(self, kept=kept, seen=self.seen + real.counts)
-        return left._joined(list(slots), old, new)
+        return self._joined(left, list(slots), old, new)
 
     def streamed(self, images: LabelledImages, method: Condenser, seed: int) -> "Memory":
         """Returns the memory after images of a stream have come, in their order.
@@ -342,16 +336,27 @@ class Memory:
         return Task(source, counts, self.normalisation, seed) if counts.any() else None
 
     def _joined(
-        self, order: Iterable[int], old: Mapping[int, Tensor], new: Mapping[int, Tensor]
+        self, left: Self, order: Iterable[int], old: Mapping[int, Tensor], new: Mapping[int, Tensor]
     ) -> Self:
-        """Returns this memory with images beside what it keeps of each class."""
-        store, held = self.budget.store, self._sharing([*old.values(), *new.values()])
+        """Returns what is left of this memory with images beside what it keeps of each class."""
+        store, held = self.budget.store, left._sharing([*old.values(), *new.values()])
         kept = {}
         for label in order:
             images = [part[label] for part in (old, new) if label in part]
             rows = [store.encode(part, held._frame) for part in images]
+            if label in old and store.lasting:
+                rows[0] = self._unchanged(label, images[0], rows[0])
             kept[label] = _mixed([held.kept[label], *rows] if label in held.kept else rows)
         return replace(held, kept=kept)._counted()
+
+    def _unchanged(self, label: int, images: Tensor, rows: Tensor) -> Tensor:
+        """Returns rows where images that this memory keeps have theirs: none is rounded twice."""
+        stored = self.kept[label]
+        decoded = self.budget.store.decode(stored, self._frame)
+        same = (images.flatten(1).unsqueeze(1) == decoded.flatten(1)).all(2)
+        rows, known = rows.clone(), same.any(1)
+        rows[known] = stored[same.int().argmax(1)[known]]
+        return rows
 
     def _sharing(self, images: Sequence[Tensor]) -> Self:
         """Returns this memory with its rows, and images that will join them, sharing the same."""

@@ -127,15 +127,15 @@ class ContinualRun(Run):
 
     def _row(self, index: int, cost: Cost) -> dict[str, Any]:
         clock, learner = time.perf_counter(), self.learner
-        memory, accuracies = learner.memory, learner.accuracies()
+        accuracies, (images, stored) = learner.accuracies(), learner.stored(index)
         seen = accuracies if learner.method.learns == "stream" else accuracies[: index + 1]
         return {
             "experience": index,
             "classes": list(self.setting.experiences[index].classes),
             "accuracies": accuracies,
             "accuracy": sum(seen) / len(seen),
-            "buffer_bytes": 0 if memory is None else memory.peak,
-            "buffer_images": 0 if memory is None else len(memory),
+            "buffer_bytes": stored,
+            "buffer_images": images,
             "kept_bytes": learner.kept_bytes,
             **asdict(cost),
             "evaluate_seconds": time.perf_counter() - clock,

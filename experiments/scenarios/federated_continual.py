@@ -118,7 +118,7 @@ class FederatedContinual(Scenario):
             num_classes=train.num_classes,
             seed=self.seed,
         )
-        _, budget = self.federated_continual.memories(self.clients)
+        budget = self.federated_continual.budget
         if budget is not None:
             budget.capacity(train.image_shape, train.num_classes)
         return FederatedContinualRun(self, data, world, views, classes)
@@ -238,11 +238,11 @@ class FederatedContinualRun(Federation):
         }
 
     def _stored(self, task: ServerTask) -> dict[str, int]:
-        """Returns the images that all memories hold, and the bytes that they may take."""
-        method, world = self.scenario.federated_continual, self.world
-        memories, budget = method.memories(self.scenario.clients)
-        most = 0 if budget is None else budget.most_bytes(world.image_shape, world.num_classes)
-        return {"buffer_images": method.held(task), "buffer_bytes": memories * most}
+        memories = self.scenario.federated_continual.held(task)
+        return {
+            "buffer_images": sum(map(len, memories)),
+            "buffer_bytes": sum(memory.peak for memory in memories),
+        }
 
 
 def accuracies(simulation: Simulation, tests: Sequence[LabelledImages]) -> list[float]:

@@ -36,6 +36,16 @@ def answers_by_class(groups: Sequence[Sequence[int]], num_classes: int) -> Tenso
     return answers
 
 
+def among(logits: Tensor, answers: Tensor) -> Tensor:
+    """Returns logits ``(N, num_classes)`` with those of classes that are no answers at -infinity.
+
+    Args:
+        logits: What a network says.
+        answers: Which classes each image may be told to be, bool, ``(N, num_classes)``.
+    """
+    return logits.masked_fill(~answers, -torch.inf)
+
+
 @final
 class Restricted(nn.Module):
     """A classifier whose answers are of some classes alone.

@@ -18,6 +18,7 @@ from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
 from distill.training import Recipe
+from fedcl.continual.answers import among
 from fedcl.memory import Budget
 
 Source = Literal["experience", "seen", "stream", "memory"]
@@ -71,7 +72,7 @@ class Batch:
         logits = logits.float()
         if self.answers is None:
             return logits
-        return logits.masked_fill(~self.answers[part], -torch.inf)
+        return among(logits, self.answers[part])
 
     @property
     def stream(self) -> slice:
@@ -93,6 +94,8 @@ class Moment:
         network: What is trained, as earlier experiences left it.
         held: Normalised images of the memory, ordered by class; none: empty. A memory with a
             stage changes while the experience is learnt, and steps are told so.
+        index: Which experience it is, from 0.
+        images: How many the network learns from in an epoch, those of the memory aside.
         classes: Classes of the experience, and whether they came before doesn't matter.
         earlier: Classes of the experiences before it.
         answers: For each class, the classes that its images may be told to be, bool
@@ -104,6 +107,8 @@ class Moment:
 
     network: Network
     held: LabelledImages
+    index: int
+    images: int
     classes: Sequence[int]
     earlier: Sequence[int]
     answers: Tensor | None

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from distill.condenser import Given
 from distill.coresets import Random
-from distill.images import LabelledImages, Normalisation
+from distill.images import LabelledImages, Normalisation, stored_bytes
 from distill.networks import Architecture, Network, fresh
 from distill.rng import derive, subseed
-from distill.training import Recipe, score, train
+from distill.training import Additions, Recipe, score, train
 from distill.work import Work
-from fedcl.continual.answers import Restricted, answers_by_class
+from fedcl.continual.answers import Restricted, among, answers_by_class
 from fedcl.continual.base import ContinualMethod, Lesson, Moment, State
 from fedcl.continual.keeper import Keeper
 from fedcl.memory import Memory
@@ -102,6 +102,8 @@ class Learner:
         Raises:
             FloatingPointError: If training leaves a weight that isn't finite.
         """
+        if self.method.learns != "memory":
+            _loop()  # its import is no part of training
         clock, keeper, ahead = time.perf_counter(), self.keeper, self._ahead
         filled = 0.0 if keeper is None else keeper.seconds
         if keeper is not None and ahead:
@@ -165,6 +167,8 @@ class Learner:
         moment = Moment(
             network=network,
             held=self._held,
+            index=index,
+            images=sum(len(part.train) for part in self._learnt(index)),
             classes=groups[index],
             earlier=list(dict.fromkeys(chain.from_iterable(groups[:index]))),
             answers=self.answers,
@@ -179,7 +183,7 @@ class Learner:
         seed = subseed(self.setting.seed, "experience", index)
         if self.method.learns == "memory":
             network.load_state_dict(self._fresh("network", index).state_dict())
-            train(network, self._held, recipe, derive(seed, "training"))
+            train(network, self._held, recipe, derive(seed, "training"), self._told(network))
             return recipe.epochs * len(self._held)
         loop = _loop()
         keeper = self.keeper
@@ -189,6 +193,17 @@ class Learner:
         course = loop.Course(lesson, recipe, self._held, watch, self.answers, index)
         samples: int = loop.follow(network, self._images(index), course, seed)
         return samples
+
+    def _told(self, network: Network) -> Additions:
+        """Returns what keeps training on the memory alone to the classes of an image's task."""
+        answers = self.answers
+        if answers is None:
+            return Additions()
+
+        def forward(images: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
+            return among(network(images), answers[wanted]), 0.0
+
+        return Additions(forward=forward)
 
     @property
     def memory(self) -> Memory | None:
@@ -211,10 +226,12 @@ class Learner:
 
     def _images(self, index: int) -> LabelledImages:
         """Returns what is learnt at experience ``index``."""
+        return LabelledImages.union([part.train.images() for part in self._learnt(index)])
+
+    def _learnt(self, index: int) -> Sequence[Experience]:
         experiences = self.setting.experiences
         learnt = {"stream": experiences, "seen": experiences[: index + 1]}
-        parts = learnt.get(self.method.learns, [experiences[index]])
-        return LabelledImages.union([part.train.images() for part in parts])
+        return learnt.get(self.method.learns, [experiences[index]])
 
     def _fresh(self, *names: str | int) -> Network:
         setting, data = self.setting, self.setting.data
@@ -227,9 +244,21 @@ class Learner:
         """What answers now."""
         return self.method.classifier(self.network, self._held)
 
+    def stored(self, index: int) -> tuple[int, int]:
+        """Returns the images kept once experience ``index`` is learnt, and their bytes at most.
+
+        What is learnt again with later experiences is kept as uint8.
+        """
+        if self.memory is not None:
+            return len(self.memory), self.memory.peak
+        if self.method.learns != "seen":
+            return 0, 0
+        images = sum(len(part.train) for part in self._learnt(index))
+        return images, stored_bytes(images, self.setting.data.image_shape, "uint8")
+
     @property
     def kept_bytes(self) -> int:
-        """Bytes of what the method keeps beside network and memory, copies of the network say."""
+        """Bytes that the method keeps beside network and memory from an experience to the next."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.left.values())
 
     def accuracies(self) -> list[float]:
@@ -269,11 +298,14 @@ def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
     """Returns who fills the memory, if there is one.
 
     Raises:
-        ValueError: If the budget is too small, or images wait while they are seen again.
+        ValueError: If the budget is too small, images wait while they are seen again, or classes
+            come back that the memory can't add to.
     """
     if method.replayed is None:
         return None
     budget, data, epochs = method.replayed.budget, setting.data, setting.recipe.epochs
+    if not method.replayed.method.makes_pixels:
+        _check_once(setting.experiences)
     if method.learns != "memory" and budget.staged is not None and epochs > 1:
         raise ValueError(
             "training.epochs must be 1 where buffer.staged is given, since images wait for the "
@@ -281,6 +313,22 @@ def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
         )
     memory = Memory.empty(budget, data.image_shape, data.num_classes, setting.normalisation)
     return Keeper(method.replayed, memory, setting.seed, setting.device)
+
+
+def _check_once(experiences: Sequence[Experience]) -> None:
+    """Refuses classes that come back.
+
+    Raises:
+        ValueError: If two experiences have images of one class.
+    """
+    came = torch.stack([experience.train.counts > 0 for experience in experiences])
+    for label, times in enumerate(came.sum(0).tolist()):
+        if times > 1:
+            raise ValueError(
+                "classes must come once with a method whose images are decoded, since a set's "
+                f"images share numbers, got class {label} in {times} experiences; take "
+                "stream=class_incremental, or a method that makes pixels"
+            )
 
 
 def _check_finite(network: Network, index: int) -> None:

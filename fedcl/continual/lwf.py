@@ -8,11 +8,14 @@ and the classes :math:`O` of an earlier task, the loss is the cross-entropy plus
 
 the mean over a batch of :math:`B` new images, where :math:`\sigma_O` is the softmax over
 :math:`O` and :math:`T` a temperature. Where images don't come with their task, all earlier
-classes are one :math:`O`.
+classes are one :math:`O`. If it is diluted, the cross-entropy counts :math:`1/n` at the n-th
+experience, as in the second paper, whose :math:`\lambda` changes, too.
 
 References:
     | Learning without Forgetting (Li and Hoiem, ECCV 2016)
     | https://arxiv.org/abs/1606.09282
+    | Three scenarios for continual learning (van de Ven and Tolias, 2019)
+    | https://arxiv.org/abs/1904.07734
 
 Differences from the paper: its warm-up, which first trains the new classes' weights alone, is
 left out, as in Avalanche. One head has all classes; without tasks, the cross-entropy is over all.
@@ -39,29 +42,42 @@ class LwF(Memoryless):
     r"""Learning without forgetting.
 
     Attributes:
-        strength: :math:`\lambda`, >= 0.
+        strength: :math:`\lambda`, >= 0, of all experiences, or of each; the last one's then is
+            that of those beyond.
         temperature: :math:`T`, > 0.
+        diluted: Whether new images count less from experience to experience.
     """
 
-    strength: float
+    strength: float | Sequence[float]
     temperature: float
+    diluted: bool = False
 
     def __post_init__(self) -> None:
-        at_least("continual.strength", self.strength, 0)
+        if not self.strengths:
+            raise ValueError("continual.strength must be a number or some, got none")
+        for strength in self.strengths:
+            at_least("continual.strength", strength, 0)
         positive("continual.temperature", self.temperature)
+
+    @property
+    def strengths(self) -> Sequence[float]:
+        """Those of the first experiences."""
+        return self.strength if isinstance(self.strength, Sequence) else [self.strength]
 
     def lesson(self, moment: Moment) -> Lesson:
         """Plain training beside a teacher, the network as it is now."""
         if not moment.earlier:
             return Lesson(plain, leave=duplicate)
         teacher, tasks = copy.deepcopy(moment.network).eval(), earlier_tasks(moment)
+        strength = self.strengths[min(moment.index, len(self.strengths) - 1)]
+        share = 1 / (moment.index + 1) if self.diluted else 1.0
 
         def loss(network: Network, batch: Batch) -> Tensor:
             logits = network(batch.images).float()
             with torch.no_grad():
                 taught = teacher(batch.images).float()
             drift = distance(logits, taught, tasks, self.temperature)
-            return batch.cross_entropy(logits) + self.strength * drift
+            return share * batch.cross_entropy(logits) + strength * drift
 
         return Lesson(loss, leave=duplicate)
 

@@ -9,11 +9,15 @@ References:
     | Avalanche: A PyTorch Library for Deep Continual Learning (Carta et al., JMLR 2023)
     | https://www.jmlr.org/papers/v24/23-0130.html, ReplayPlugin and ReplayDataLoader of 0.6
 
+An epoch of the stream begins a round.
+
 Differences from Avalanche: none in what a batch holds; the order is drawn from our own stream.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import final
 
 import torch
@@ -47,7 +51,10 @@ class StockReplay(Rehearsal):
         """Plain training on batches that rounds of the memory extend."""
         if len(moment.held) == 0:
             return Lesson(plain)
-        batches = rounds(len(moment.held), moment.recipe.batch, moment.rng)
+        held, recipe = len(moment.held), moment.recipe
+        steps = math.ceil(moment.images / recipe.batch)
+        epochs = (rounds(held, recipe.batch, moment.rng) for _ in range(recipe.epochs))
+        batches = chain.from_iterable(islice(epoch, steps) for epoch in epochs)
 
         def choose(*_: object) -> Tensor:
             return next(batches)

@@ -7,7 +7,7 @@ if there is any, makes the memory. Both are ordinary federated methods, on the s
 from abc import ABC, abstractmethod
 
 from fedcl.federated.base import FederatedMethod, ServerTask
-from fedcl.memory import Budget
+from fedcl.memory import Budget, Memory
 
 
 class FederatedContinualMethod(ABC):
@@ -21,13 +21,14 @@ class FederatedContinualMethod(ABC):
     def remembering(self) -> FederatedMethod | None:
         """Returns the method whose one round ends an experience, or None."""
 
+    @property
     @abstractmethod
-    def memories(self, clients: int) -> tuple[int, Budget | None]:
-        """Returns how many memories there are among ``clients``, and what each may hold."""
+    def budget(self) -> Budget | None:
+        """What each memory may hold; None: there is none."""
 
     @abstractmethod
-    def held(self, task: ServerTask) -> int:
-        """Returns the images that all memories hold once the stream is over.
+    def held(self, task: ServerTask) -> list[Memory]:
+        """Returns the memories once the stream is over, as far as their sizes go.
 
         Args:
             task: The server's, after the last round.

@@ -12,7 +12,7 @@ from typing import final
 
 from fedcl.federated.base import FederatedMethod, ServerTask
 from fedcl.federated_continual.base import FederatedContinualMethod
-from fedcl.memory import Budget
+from fedcl.memory import Budget, Memory
 
 
 @final
@@ -34,10 +34,11 @@ class Forgetful(FederatedContinualMethod):
         """Returns None."""
         return None
 
-    def memories(self, clients: int) -> tuple[int, Budget | None]:  # noqa: ARG002
-        """Returns no memory."""
-        return 0, None
+    @property
+    def budget(self) -> Budget | None:
+        """None."""
+        return None
 
-    def held(self, task: ServerTask) -> int:  # noqa: ARG002
-        """Returns 0."""
-        return 0
+    def held(self, task: ServerTask) -> list[Memory]:  # noqa: ARG002
+        """Returns none."""
+        return []

@@ -71,13 +71,14 @@ class LocalReplay(FederatedContinualMethod):
         """Returns the round in which clients fill their memories."""
         return _Remembering(self._own)
 
-    def memories(self, clients: int) -> tuple[int, Budget | None]:
-        """Returns one memory for each client."""
-        return clients, self.buffer
+    @property
+    def budget(self) -> Budget | None:
+        """Of each client's memory."""
+        return self.buffer
 
-    def held(self, task: ServerTask) -> int:
+    def held(self, task: ServerTask) -> list[Memory]:
         """Returns those of all clients, the last ones of those that weren't asked counted too."""
-        return sum(len(self._full(task.world, parts)) for parts in task.world.clients)
+        return [self._full(task.world, parts) for parts in task.world.clients]
 
     @property
     def _own(self) -> "_Own":

@@ -3,9 +3,10 @@ r"""Shared buffer: clients upload small sets, the server keeps them and sends th
     1. The server broadcasts the global network and its memory. A client trains on its
        experience; every batch is extended by as many images of that memory, which holds
        other clients' earlier classes too. The server averages as in FedAvg.
-    2. After the last round of an experience each client makes a small set of it, by any
-       ``method=``, and uploads it once, as uint8. The server's memory learns the union:
-       each class keeps its share of the budget, made small by the same method.
+    2. After the last round of an experience each client that is asked makes a small set of it,
+       by any ``method=``, and uploads it once, as uint8; who isn't asked then never does. The
+       server's memory learns the union: each class keeps its share of the budget, made small
+       by the same method, an image of one client worth as much as one of another.
 
 References:
     | Towards Federated Continual Learning with exemplars condensed by clients:
@@ -18,6 +19,7 @@ broadcast in every round, so a client that joins late needs nothing else.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import ClassVar, final
 
 from distill.condenser import Condenser, Task, pixels_alone
@@ -73,13 +75,14 @@ class SharedBuffer(FederatedContinualMethod):
         """Returns the round in which clients upload small sets."""
         return _Remembering(self.method, self.buffer)
 
-    def memories(self, clients: int) -> tuple[int, Budget | None]:  # noqa: ARG002
-        """Returns the server's memory."""
-        return 1, self.buffer
+    @property
+    def budget(self) -> Budget | None:
+        """Of the server's memory."""
+        return self.buffer
 
-    def held(self, task: ServerTask) -> int:
-        """Returns those at the server."""
-        return len(_held(task, self.buffer))
+    def held(self, task: ServerTask) -> list[Memory]:
+        """Returns the server's."""
+        return [_held(task, self.buffer)]
 
 
 @final
@@ -131,7 +134,8 @@ class _Remembering(Distilling):
         return {}
 
     def wanted(self, task: LocalTask) -> Task:
-        return wanted_by(task, self._share(task.world), "memory", task.experience)
+        share = self._share(task.world, task.experience)
+        return wanted_by(task, share, "memory", task.experience)
 
     def serve(self, server: ServerTask, uploads: Iterable[Upload]) -> tuple[ServerTask, list[Work]]:
         learnt, held = union(uploads, server.world, self.form).data, _held(server, self.buffer)
@@ -139,7 +143,8 @@ class _Remembering(Distilling):
         return _holding(server, memory), held.learning(learnt, self.method, server.world.seed)
 
     def check(self, upload: Upload, server: ServerTask) -> None:
-        check_small_set(upload, server.world, self.form, self._share(server.world))
+        share = self._share(server.world, server.experience)
+        check_small_set(upload, server.world, self.form, share)
 
     def aggregate(self, server: ServerTask, uploads: Iterable[Upload]) -> ServerTask:
         world = server.world
@@ -147,8 +152,13 @@ class _Remembering(Distilling):
         learnt = union(uploads, world, self.form).data
         return _holding(server, _held(server, self.buffer).learn(learnt, self.method, seed))
 
-    def _share(self, world: World) -> int:
-        return self.buffer.capacity(world.image_shape, world.num_classes) // world.num_classes
+    def _share(self, world: World, experience: int) -> int:
+        """Returns the images that a client may send of each class of an experience."""
+        classes = world.num_classes
+        if self.buffer.allocation == "adaptive":
+            parts = chain.from_iterable(client[: experience + 1] for client in world.clients)
+            classes = len(set().union(*(part.labels.tolist() for part in parts)))
+        return self.buffer.capacity(world.image_shape, world.num_classes) // classes
 
 
 def _held(server: ServerTask, budget: Budget) -> Memory:

@@ -40,6 +40,8 @@ def moment(network: Network, rng: torch.Generator) -> Callable[..., Moment]:
     usual = {
         "network": network,
         "held": held,
+        "index": 1,
+        "images": 8,
         "classes": [2, 3],
         "earlier": [0, 1],
         "answers": None,

@@ -11,6 +11,7 @@ from distill.images import LabelledImages, Normalisation
 from distill.networks import MLP, fresh
 from distill.rng import derive, subseed
 from distill.training import Recipe, train
+from fedcl.continual import learner as learner_module
 from fedcl.continual.cumulative import Cumulative
 from fedcl.continual.er_ace import ERACE
 from fedcl.continual.gdumb import GDumb
@@ -129,6 +130,27 @@ def test_what_avalanche_does_not_do_is_refused(reason):
     with pytest.raises(ValueError, match=f"training.{reason}"):
         Learner(Naive(), setting(recipe))
     Learner(GDUMB, setting(recipe))  # which Avalanche doesn't train
+
+
+def test_the_import_of_avalanche_is_no_part_of_training(monkeypatch):
+    now, loop = [0.0], learner_module._loop
+
+    def first_import():
+        now[0] = 100.0
+        return loop()
+
+    monkeypatch.setattr(learner_module, "_loop", first_import)
+    monkeypatch.setattr(learner_module.time, "perf_counter", lambda: now[0])
+    assert Learner(Naive(), setting()).learn(0).train_seconds == 0
+
+
+def test_training_on_the_memory_keeps_to_the_answers_of_a_told_task():
+    told = Learner(GDUMB, replace(setting(), tells_tasks=True))
+    told.learn(2)  # class 2 alone, which is the only answer: nothing to learn
+    assert_equal_networks(told.network, told._fresh("network", 2))
+    free = Learner(GDUMB, setting())
+    free.learn(2)
+    assert not free.network.classifier.bias.equal(told.network.classifier.bias)
 
 
 def test_told_tasks_whose_classes_come_back_are_refused_before_training():

@@ -12,8 +12,8 @@ from fedcl.continual.base import Batch, plain
 from fedcl.continual.lwf import LwF, distance, earlier_tasks
 
 
-def moment(network, earlier, answers=None):
-    return SimpleNamespace(network=network, earlier=earlier, answers=answers)
+def moment(network, earlier, answers=None, index=1):
+    return SimpleNamespace(network=network, earlier=earlier, answers=answers, index=index)
 
 
 def batch(rng: torch.Generator, answers=None) -> Batch:
@@ -67,6 +67,18 @@ def test_the_teacher_gets_no_gradient_and_stays(rng):
     assert network.classifier.weight.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(("index", "share", "strength"), [(1, 1 / 2, 0.5), (2, 1 / 3, 2.0)])
+def test_new_images_may_count_less_and_old_answers_more(index, share, strength, rng):
+    network, seen = MLP(4, 1).build((1, 4, 4), 6), batch(rng)
+    there, later = (moment(network, [0, 1], index=i) for i in (index, 7))
+    new, old = plain(network, seen), LwF(1.0, 2.0).lesson(there).loss(network, seen)
+    growing = LwF([0.0, 0.5, 2.0], 2.0, diluted=True)
+    loss = growing.lesson(there).loss(network, seen)
+    torch.testing.assert_close(loss, share * new + strength * (old - new))
+    beyond = growing.lesson(later).loss(network, seen)  # the last strength, an eighth of the new
+    torch.testing.assert_close(beyond, new / 8 + 2.0 * (old - new))
+
+
 def test_the_first_experience_is_plain_and_leaves_a_copy():
     network = MLP(4, 1).build((1, 4, 4), 6)
     lesson = LwF(1.0, 2.0).lesson(moment(network, []))
@@ -85,5 +97,9 @@ def test_classes_that_come_back_are_counted_once():
 def test_wrong_values_are_refused():
     with pytest.raises(ValueError, match=r"continual.strength must be >= 0, got -1"):
         LwF(-1.0, 2.0)
+    with pytest.raises(ValueError, match=r"continual.strength must be >= 0, got -2"):
+        LwF([0.0, -2.0], 2.0)
+    with pytest.raises(ValueError, match=r"continual.strength must be a number or some, got none"):
+        LwF([], 2.0)
     with pytest.raises(ValueError, match=r"continual.temperature must be > 0, got 0"):
         LwF(1.0, 0.0)

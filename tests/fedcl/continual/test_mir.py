@@ -56,7 +56,7 @@ def test_the_growth_agrees_with_a_step_taken(moment, network, batch):
     held, labels = now.held.images[rows], now.held.labels[rows]
     before, after = (F.cross_entropy(n(held), labels, reduction="none") for n in (network, ahead))
     torch.testing.assert_close(growth, after - before)
-    assert len(growth.unique()) == 4
+    assert len(growth.round(decimals=4).unique()) == 4  # one image came twice
     assert growth.max() > 0
 
 

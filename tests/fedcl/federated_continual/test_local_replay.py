@@ -90,14 +90,27 @@ def test_what_is_held_is_counted_and_not_what_could_be(stream, participation):
     for number in range(6):
         action = "remember" if number % 2 else "learn"
         simulation.play(action, number + 1, number // 2)
-    assert method.held(simulation.task) == 3 * 6 - 1
+    memories = method.held(simulation.task)
+    assert sum(map(len, memories)) == 3 * 6 - 1
+    assert sum(memory.peak for memory in memories) == sum(memory.bytes for memory in memories)
 
 
 def test_the_server_s_images_are_those_that_it_holds(stream):
     method = SharedBuffer(1, RECIPE, Random(), BUDGET)
     task = ServerTask(stream, 0, 0, pack_weights(stream.first_network()), None)
-    assert method.held(task) == 0
+    assert [len(memory) for memory in method.held(task)] == [0]
     simulation = Simulation({"remember": method.remembering()}, stream, Rules(1.0, 1.0))
     simulation.play("remember", 1, 0)
-    assert method.held(simulation.task) == 2
-    assert Forgetful(FedAvg(1, RECIPE)).held(task) == 0
+    assert [len(memory) for memory in method.held(simulation.task)] == [2]
+    assert Forgetful(FedAvg(1, RECIPE)).held(task) == []
+
+
+def test_an_adaptive_budget_is_shared_among_the_classes_seen_so_far(stream):
+    # Six images: all for the first class, three each for two, two each for three.
+    world = replace(stream, clients=[stream.clients[0]])
+    budget = replace(BUDGET, allocation="adaptive")
+    remembering = SharedBuffer(1, RECIPE, Random(), budget).remembering()
+    simulation = Simulation({"remember": remembering}, world, Rules(1.0, 1.0))
+    for experience, counts in enumerate([[4, 0, 0], [3, 3, 0], [2, 2, 2]]):
+        simulation.play("remember", experience + 1, experience)
+        assert simulation.task.memory.data.counts.tolist() == counts
