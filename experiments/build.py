@@ -123,6 +123,7 @@ def _without(value: Any, keys: Sequence[str]) -> Any:
 
 def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
     try:
+        _refuse_unnamed(overrides)
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             words = [f"scenario={kind}", *overrides]
             return compose("config", words, return_hydra_config=True)
@@ -130,6 +131,18 @@ def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
         unknown = UNKNOWN.match(str(error))
         reason = _unknown(kind, overrides, unknown.group(1)) if unknown else _one_line(error)
         raise CommandError(reason) from error
+
+
+def _refuse_unnamed(overrides: Sequence[str]) -> None:
+    """Refuses a choice that is no name, such as ``attack=null``."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        group, value = override.key_or_group, override.value()
+        if not group:
+            raise CommandError(f"a word must be KEY=VALUE, got {override.input_line!r}")
+        if (config_folder() / group).is_dir() and (value is None or isinstance(value, int | float)):
+            raise CommandError(
+                f"{group} must be one of {', '.join(known(group))}, got {override.input_line}"
+            )
 
 
 def _unknown(kind: str, overrides: Sequence[str], setting: str) -> str:

@@ -10,8 +10,9 @@ numbers don't depend on how many work at once.
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, final
@@ -23,10 +24,11 @@ from experiments.build import plan, swept
 from experiments.cli import KINDS
 from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.listing import config_folder, known
-from experiments.report import write_report
+from experiments.report import check_out, write_report
 from experiments.reporting.published import Published
 
 OWN_KEYS = ("seeds", "jobs", "report")
+KILLED = "a worker was killed, perhaps for memory; the same command goes on, with jobs=1 in less"
 
 
 @final
@@ -90,21 +92,25 @@ class Comparison:
         content = yaml.safe_load((config_folder() / "comparison" / f"{words[0]}.yaml").read_text())
         seeds = _numbers("seeds", own["seeds"]) if "seeds" in own else list(content["seeds"])
         shared = [word for word in words[1:] if word.split("=")[0] not in OWN_KEYS]
+        for word in shared:
+            if word.split("=")[0] in ("seed", "threads"):
+                raise CommandError(
+                    f"{word} must be left out: a comparison has seeds=0,1,2 and runs of one thread"
+                )
         jobs = own.get("jobs", str(os.cpu_count() or 1))
         if not jobs.isdecimal() or int(jobs) < 1:
             raise CommandError(f"jobs must be a whole number >= 1, got {jobs!r}")
         if own.get("report") == "":
             raise CommandError("report must be a folder, as report=FOLDER, got nothing")
-        arms = list(_arms(content, seeds, [*content.get("shared", "").split(), *shared]))
-        for arm in arms[: len(arms) // len(seeds)]:
-            plan(arm.kind, arm.words)
+        report = Path(own.get("report", f"reports/{words[0]}"))
+        check_out(report)
         return cls(
             name=words[0],
             title=str(content["title"]),
-            arms=arms,
+            arms=_arms(content, seeds, [*content.get("shared", "").split(), *shared]),
             seeds=len(seeds),
             jobs=int(jobs),
-            report=Path(own.get("report", f"reports/{words[0]}")),
+            report=report,
             published=[Published.of(entry) for entry in content.get("published", [])],
         )
 
@@ -135,32 +141,44 @@ def _numbers(name: str, text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts):
         raise CommandError(f"{name} must be whole numbers, as {name}=0,1,2, got {text!r}")
-    return [int(part) for part in parts]
+    return list(dict.fromkeys(map(int, parts)))
 
 
-def _arms(content: Mapping[str, Any], seeds: Sequence[int], shared: Sequence[str]) -> Iterator[Arm]:
-    for seed in seeds:
-        for line in content["arms"]:
-            verb, *words = line.split()
-            for combination in swept([*words, *shared, "threads=1", f"seed={seed}"]):
-                yield Arm(verb, tuple(combination))
+def _arms(content: Mapping[str, Any], seeds: Sequence[int], shared: Sequence[str]) -> list[Arm]:
+    """Returns the runs, those once that are the same however they are written."""
+    arms = dict[tuple[str, str], Arm]()
+    for line in content["arms"]:
+        verb, *words = line.split()
+        for combination in swept([*words, *shared, "threads=1"]):
+            arm = Arm(verb, (*combination, f"seed={seeds[0]}"))
+            planned = plan(arm.kind, arm.words)
+            arms.setdefault((planned.name, planned.config_hash), arm)
+    return [
+        Arm(arm.verb, (*arm.words[:-1], f"seed={seed}")) for seed in seeds for arm in arms.values()
+    ]
 
 
 def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
+    """Returns the folders of the runs that have a record, and why others failed."""
     folders: list[Path] = []
     failures: list[str] = []
     context = multiprocessing.get_context("spawn")
     signal.signal(signal.SIGTERM, interrupted)
     with ProcessPoolExecutor(jobs, context) as pool:
-        waiting: dict[Future[tuple[Path | None, str]], Arm] = {
+        waiting: dict[Future[tuple[Path, str]], Arm] = {
             pool.submit(_run_one, arm): arm for arm in arms
         }
         try:
             for done in tqdm(as_completed(waiting), "runs", len(arms), disable=None):
-                folder, reason = done.result()
-                if folder is None:
+                try:
+                    folder, reason = done.result()
+                except BrokenProcessPool:
+                    if KILLED not in failures:
+                        failures.append(KILLED)
+                    continue
+                if reason:
                     failures.append(f"{waiting[done].command}: {reason}")
-                else:
+                if (folder / "record.json").exists():
                     folders.append(folder)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -170,12 +188,13 @@ def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
     return sorted(folders), failures
 
 
-def _run_one(arm: Arm) -> tuple[Path | None, str]:
+def _run_one(arm: Arm) -> tuple[Path, str]:
+    """Runs an arm; returns its folder and why it failed, if it did."""
     from experiments.cli import quiet
-    from experiments.run import run
+    from experiments.run import folder_of, run
 
     quiet()
     try:
         return run(arm.kind, list(arm.words), arm.command, bar=False), ""
-    except (CommandError, RunFailedError) as error:
-        return None, str(error)
+    except (CommandError, RunFailedError, OSError) as error:
+        return folder_of(plan(arm.kind, arm.words)).path, str(error)

@@ -1,12 +1,14 @@
 """A run's folder: configuration, checkpoint, record. Nothing half-written stays behind."""
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +20,7 @@ from safetensors.torch import save_file
 
 from distill.images import LabelledImages
 from distill.synthetic import SyntheticSet
+from experiments.errors import CommandError
 from experiments.scenarios.base import Progress
 
 SCHEMA = 1
@@ -47,9 +50,33 @@ class RunFolder:
         return 0.0 if self.began is None else time.perf_counter() - self.began
 
     def completed(self) -> bool:
-        """Whether this run has a record that says completed."""
-        file = self.path / "record.json"
-        return file.exists() and json.loads(file.read_text())["status"] == "completed"
+        """Whether this run has a record that says completed; one that can't be read doesn't."""
+        try:
+            record = json.loads((self.path / "record.json").read_text())
+            return bool(record["status"] == "completed")
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Makes the folder and keeps other processes from running the same for the while.
+
+        Raises:
+            CommandError: If it can't be made, or another process has it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"output must be a folder that can be made: {error}") from error
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CommandError(f"{self.path} is being run by another process: wait") from error
+        else:
+            yield
+        finally:
+            os.close(folder)
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Makes the folder, writes ``config.yaml`` and removes an older record.

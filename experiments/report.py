@@ -81,10 +81,9 @@ def write_report(
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
     """Yields a new folder beside ``out`` and moves what it holds into ``out`` at the end."""
-    _check_out(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_out(out)
     folder = out.parent / f".{out.name}.{os.getpid()}"
-    folder.mkdir()
+    _make(folder)
     try:
         yield folder
         out.mkdir(exist_ok=True)
@@ -94,11 +93,24 @@ def _staged(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Refuses a report's folder that can't be, and makes the folder it is to lie in.
+
+    Raises:
+        CommandError: If ``out`` holds something else, or can't be made.
+    """
     index = out / "index.html"
     ours = index.is_file() and MARK in index.read_text(encoding="utf-8")
     if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
         raise CommandError(f"out must be a new or empty folder or an earlier report, got {out}")
+    _make(out.parent)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"out must be a folder that can be made: {error}") from error
 
 
 def _replace(new: Path, old: Path) -> None:

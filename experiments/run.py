@@ -55,14 +55,21 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
         ready = _placed(planned, planned.scenario.prepare(device), folder)
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
-    _recorded(planned, ready, folder, (command, device, bar))
+    with folder.owned():
+        _recorded(planned, ready, folder, (command, device, bar))
     return folder.path
 
 
 def folder_of(planned: Plan) -> RunFolder:
-    """Returns the folder of a run, whether or not it is there."""
-    output = Path(planned.settings["output"])
-    return RunFolder(output / planned.kind / planned.name / planned.config_hash)
+    """Returns the folder of a run, whether or not it is there.
+
+    Raises:
+        CommandError: If the output is no folder's name.
+    """
+    output = planned.settings["output"]
+    if not isinstance(output, str):
+        raise CommandError(f"output must be a folder, as output=FOLDER, got {output}")
+    return RunFolder(Path(output) / planned.kind / planned.name / planned.config_hash)
 
 
 def forecast(planned: Plan) -> Forecast:

@@ -1,16 +1,89 @@
-"""A comparison that is told to end takes its workers with it."""
+"""A comparison runs each arm once, tells of those that fail, and takes its workers with it."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
+from experiments import compare as module
+from experiments.compare import KILLED, Comparison, compare
+from experiments.errors import CommandError, RunFailedError
+
 PATIENCE = 180.0  # seconds; other tests may hold every core
 AT_ONCE = 3.0  # seconds, less than what a run takes to end by itself
+
+
+TOY = ["toy", "seeds=0", "jobs=1"]
+
+
+def arms(words: str) -> list[str]:
+    return [arm.command for arm in Comparison.of(words.split()).arms]
+
+
+def test_runs_that_are_the_same_are_made_once():
+    # FedAvg at 0.01 and 0.04, and dynafed in two arms, of which an override makes two or one.
+    assert len(arms("federated_severe seeds=0")) == 4
+    assert len(arms("federated_severe seeds=0 partition.alpha=0.01")) == 3
+    assert len(arms("federated_severe seeds=0,0,3 partition.alpha=0.01")) == 6
+    assert arms("federated_severe seeds=0,3")[4:] == [
+        command.replace("seed=0", "seed=3") for command in arms("federated_severe seeds=0")
+    ]
+
+
+@pytest.mark.parametrize("word", ["seed=5", "threads=4"])
+def test_words_that_a_comparison_sets_are_refused(word):
+    with pytest.raises(CommandError, match=f"^{word} must be left out: a comparison has seeds="):
+        Comparison.of(["toy", word])
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Compares in threads, each arm run as a function does; returns what was said, the folders."""
+
+    def compared(run_one) -> tuple[str, list[Path]]:
+        told = list[Path]()
+        monkeypatch.setattr(module, "ProcessPoolExecutor", lambda jobs, _: ThreadPoolExecutor(jobs))
+        monkeypatch.setattr(module, "_run_one", run_one)
+        monkeypatch.setattr(module, "write_report", lambda folders, *_: told.extend(folders))
+        with pytest.raises(RunFailedError) as refused:
+            compare([*TOY, f"report={tmp_path}/report"])
+        return str(refused.value), told
+
+    return compared
+
+
+def test_a_failed_run_is_in_the_report_and_one_without_a_record_is_not(compared, tmp_path):
+    def failing(arm):
+        folder = tmp_path / arm.verb
+        if arm.verb == "distill":
+            folder.mkdir(exist_ok=True)
+            (folder / "record.json").touch()
+        return folder, f"no {arm.verb}"
+
+    said, told = compared(failing)
+    assert set(told) == {tmp_path / "distill"}
+    assert "no distill; " in said
+    assert "no continual" in said
+
+
+def test_a_killed_worker_is_a_failure_and_there_is_a_report_of_the_rest(compared, tmp_path):
+    (tmp_path / "record.json").touch()
+
+    def killed(arm):
+        if arm.verb == "distill":
+            return tmp_path, ""
+        raise BrokenProcessPool
+
+    said, told = compared(killed)
+    assert set(told) == {tmp_path}
+    assert said.endswith(f": {KILLED}")
+    assert said.count("killed") == 1
 
 
 def children_of(process: int) -> list[int]:

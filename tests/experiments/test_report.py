@@ -190,6 +190,12 @@ def test_a_folder_of_something_else_is_refused(tmp_path, write_run):
     assert [path.name for path in folder.iterdir()] == ["record.json"]
 
 
+def test_a_folder_below_a_file_is_refused(tmp_path, write_run):
+    folder = write_run(tmp_path / "runs", "distillation", "dm")
+    with pytest.raises(CommandError, match="out must be a folder that can be made"):
+        write_report([folder], folder / "record.json" / "below")
+
+
 def test_nothing_is_left_of_a_report_that_fails(tmp_path, write_run):
     folder = write_run(tmp_path / "runs", "distillation", "dm", metrics={"accuracy": 0.5})
     (folder / "synthetic.safetensors").touch()

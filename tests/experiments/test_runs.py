@@ -16,7 +16,7 @@ from experiments.errors import CommandError, RunFailedError
 from experiments.peak import peak_bytes
 from experiments.record import RunFolder
 from experiments.reporting.images import Stack
-from experiments.run import _device, run
+from experiments.run import _device, folder_of, run
 
 COMMANDS = {
     "distill": (
@@ -173,6 +173,31 @@ def test_a_checkpoint_that_cannot_be_read_is_a_failed_run(tmp_path):
     with pytest.raises(RunFailedError):
         run(kind, words, command="test")
     assert record_of(folder.path)["status"] == "failed"
+
+
+def test_two_processes_never_make_the_same_run(tmp_path):
+    kind, words = words_of("federated", tmp_path)
+    folder = folder_of(plan(kind, words))
+    with folder.owned(), pytest.raises(CommandError, match="is being run by another process: wait"):
+        run(kind, words, command="test")
+    assert not folder.completed()
+    run(kind, words, command="test")
+    assert folder.completed()
+
+
+@pytest.mark.parametrize("text", ["{", "3", "{}", '{"status": "failed"}'])
+def test_a_damaged_record_is_not_a_completed_run(text, tmp_path):
+    (tmp_path / "record.json").write_text(text)
+    assert not RunFolder(tmp_path).completed()
+
+
+@pytest.mark.parametrize("output", ["null", "3", "FILE", "FILE/below"])
+def test_an_output_that_is_no_folder_is_refused(output, tmp_path):
+    (tmp_path / "FILE").touch()
+    kind, words = words_of("federated", tmp_path)
+    words = [*words[:-1], f"output={output.replace('FILE', str(tmp_path / 'FILE'))}"]
+    with pytest.raises(CommandError, match=r"^output must be a folder"):
+        run(kind, words, command="test")
 
 
 def test_a_full_disk_leaves_no_record_that_says_completed(tmp_path, monkeypatch):
