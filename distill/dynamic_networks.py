@@ -1,22 +1,27 @@
-r"""CAFE's network schedule: train on as long as it teaches the set something, within caps.
+"""CAFE's network schedule: train a network on the set until its accuracy settles, then a new one.
 
-After each step of the set the network's accuracy on real images is noted. While the last
-``window`` notes spread over ``settled`` or more, the set takes another step on the same
-network; once they agree, the network is trained on the set, epoch by epoch, until its
-accuracies over the last ``window`` epochs spread over more than ``learned``. After ``outer``
-rounds of this a fresh network takes its place.
+Over and over, a network goes through
+
+    1. a step of the set on the network as it is;
+    2. a note of the network's accuracy on real images; once the last ``window`` notes spread
+       over less than ``settled``, a fresh network takes its place;
+    3. training on the set, epoch by epoch, until the accuracies after the last ``window``
+       epochs spread over more than ``learned``.
 
 References:
     | CAFE: Learning to Condense Dataset by Aligning Features (Wang et al., CVPR 2022)
     | https://arxiv.org/abs/2203.01531
 
-Differences from the paper: its released loops have no caps and hang where accuracy is flat;
-here a round ends after ``most_steps`` steps and ``most_epochs`` epochs at the latest. Each
-round starts its notes anew.
+Differences from the paper: it follows the released code, whose loops have no caps and hang where
+accuracy is flat; here a network serves ``most_steps`` steps and is trained for ``most_epochs``
+epochs between two of them at most. That code also adds a tenth of each accuracy to the next,
+which is left out.
 """
 
 from dataclasses import dataclass
 from typing import Any, final
+
+import torch
 
 from distill.checks import fraction, whole
 from distill.condenser import State
@@ -32,23 +37,21 @@ from distill.training import Recipe, score, train
 @final
 @dataclass(frozen=True)
 class Dynamic(NetworkSource):
-    """Networks that are trained on the set when they have nothing left to teach it.
+    """Networks that are trained on the set between its steps, until their accuracy settles.
 
     Attributes:
         architecture: What they are.
         recipe: One epoch on the set.
-        outer: Rounds that one network serves, >= 1.
         window: Accuracies that are compared, >= 2; 10 in CAFE.
-        settled: Spread below which the set has learnt from a network, in [0, 1]; 0.04.
-        learned: Spread above which a network has learnt from the set, in [0, 1]; 0.03.
-        most_steps: Steps of the set a round at most, >= 1.
-        most_epochs: Epochs of the network a round at most, >= 1.
+        settled: Spread below which a network is replaced, in [0, 1]; 0.04.
+        learned: Spread above which its training ends, in [0, 1]; 0.03.
+        most_steps: Steps that one network serves at most, >= 1.
+        most_epochs: Epochs between two of them at most, >= 1.
         real_batch: Real images of each class that accuracy is taken on, >= 1; 128.
     """
 
     architecture: Architecture
     recipe: Recipe
-    outer: int
     window: int
     settled: float
     learned: float
@@ -57,9 +60,9 @@ class Dynamic(NetworkSource):
     real_batch: int
 
     def __post_init__(self) -> None:
-        for name, least in (("outer", 1), ("window", 2), ("most_steps", 1), ("most_epochs", 1)):
-            whole(f"network_source.{name}", getattr(self, name), least)
-        whole("network_source.real_batch", self.real_batch, 1)
+        whole("network_source.window", self.window, 2)
+        for name in ("most_steps", "most_epochs", "real_batch"):
+            whole(f"network_source.{name}", getattr(self, name), 1)
         fraction("network_source.settled", self.settled)
         fraction("network_source.learned", self.learned)
 
@@ -71,7 +74,7 @@ class Dynamic(NetworkSource):
 class _DynamicNetworks(Networks):
     def __init__(self, source: Dynamic, real: RealData, state: State) -> None:
         self.source, self.real = source, real
-        self.number, self.round = int(state.get("number", 0)), int(state.get("round", 0))
+        self.number = int(state.get("number", 0))
         self.notes: list[float] = list(state.get("notes", []))
         self.network = self._fresh()
         if "network" in state:
@@ -79,9 +82,13 @@ class _DynamicNetworks(Networks):
 
     def take(self, index: int, small: Learned) -> Network:
         if index > 0:
-            self.notes.append(self._accuracy(index))
+            watch = derive(self.real.seed, "accuracy", index)
+            self.notes.append(self._accuracy(watch))
             if self._settled():
-                self._next_round(index, small)
+                self.number, self.notes = self.number + 1, []
+                self.network = self._fresh()
+            else:
+                self._train(index, small, watch)
         return self.network.requires_grad_(False)
 
     def _settled(self) -> bool:
@@ -89,24 +96,17 @@ class _DynamicNetworks(Networks):
             return True
         return _spread(self.notes, self.source.window) < self.source.settled
 
-    def _next_round(self, index: int, small: Learned) -> None:
-        self.notes, self.round = [], self.round + 1
-        if self.round == self.source.outer:
-            self.number, self.round = self.number + 1, 0
-            self.network = self._fresh()
-            return
+    def _train(self, index: int, small: Learned, watch: torch.Generator) -> None:
         self.network.requires_grad_(True)
         data, accuracies = small.as_images(), list[float]()
         rng = derive(self.real.seed, "inner training", index)
-        while len(accuracies) < self.source.most_epochs:
+        for _ in range(self.source.most_epochs):
             train(self.network, data, self.source.recipe, rng)
-            accuracies.append(self._accuracy(index))
-            spread = _spread(accuracies, self.source.window)
-            if self.source.learned < spread < float("inf"):
+            accuracies.append(self._accuracy(watch))
+            if self.source.learned < _spread(accuracies, self.source.window) < float("inf"):
                 return
 
-    def _accuracy(self, index: int) -> float:
-        rng = derive(self.real.seed, "accuracy", index)
+    def _accuracy(self, rng: torch.Generator) -> float:
         batch = self.real.batch(self.source.real_batch, rng)
         images = LabelledImages(batch.images, batch.targets, self.real.num_classes)
         return score(self.network, images)[0]
@@ -117,7 +117,6 @@ class _DynamicNetworks(Networks):
     def state(self) -> dict[str, Any]:
         return {
             "number": self.number,
-            "round": self.round,
             "notes": list(self.notes),
             "network": {k: v.clone() for k, v in self.network.state_dict().items()},
         }

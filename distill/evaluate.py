@@ -7,8 +7,9 @@ counts, never the best one on the test part.
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import final
 
 import torch
@@ -34,7 +35,7 @@ class Evaluation:
         recipe: How each network is trained.
         networks: Networks trained from scratch, >= 1.
         updates: Optimiser steps of each, >= 1, whatever the number of images: it takes the
-            place of the recipe's epochs, the decay at half of them. None: epochs count.
+            place of the recipe's epochs, the decay at half of those begun. None: epochs count.
         learned_rate: Whether a step size that was learned with the set takes the place of the
             recipe's.
     """
@@ -50,13 +51,16 @@ class Evaluation:
             whole("evaluation.updates", self.updates, 1)
 
     def recipe_for(self, images: int, rates: Sequence[float]) -> Recipe:
-        """Returns the recipe for a set of so many images with these learned step sizes."""
+        """Returns the recipe for a set of so many images with these learned step sizes.
+
+        Its epochs are as many as ``updates`` begin; the last one may be cut short.
+        """
         recipe = self.recipe
         if self.learned_rate and rates:
             recipe = replace(recipe, learning_rate=sum(rates) / len(rates))
         if self.updates is None:
             return recipe
-        epochs = max(1, round(self.updates / math.ceil(images / recipe.batch)))
+        epochs = math.ceil(self.updates / math.ceil(images / recipe.batch))
         decay_after = None if recipe.decay_after is None else max(1, epochs // 2)
         return replace(recipe, epochs=epochs, decay_after=decay_after)
 
@@ -85,7 +89,8 @@ class Evaluation:
             rng = derive(seed, "evaluation network", index)
             network = fresh(architecture, small.image_shape, small.num_classes, rng)
             network.to(small.images.device)
-            loss = train(network, small, recipe, derive(seed, "evaluation training", index))
+            rng = derive(seed, "evaluation training", index)
+            loss = train(network, small, recipe, rng, Additions(enough=_after(self.updates)))
             if not math.isfinite(loss):
                 logger.warning(
                     "the loss of evaluated network %d must stay finite, got %s with a step size of "
@@ -95,6 +100,12 @@ class Evaluation:
                     recipe.learning_rate,
                 )
             yield score(network, test)[0]
+
+
+def _after(updates: int | None) -> Callable[[], bool]:
+    """Returns what says yes when asked for the ``updates``-th time."""
+    done = count(1)
+    return lambda: next(done) == updates
 
 
 @final

@@ -8,7 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from distill.checks import below_one, listed, positive
+from distill.checks import below_one, listed, one_of, positive
+from distill.learned import LABELS, RATES
 
 
 class Optimiser(ABC):
@@ -16,7 +17,11 @@ class Optimiser(ABC):
 
     @abstractmethod
     def build(self, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-        """Returns torch's optimiser, one group for each of the named parameters."""
+        """Returns torch's optimiser, one group for each of the named parameters.
+
+        Raises:
+            ValueError: If a step size is given to a name that no parameter has.
+        """
 
 
 @final
@@ -85,6 +90,10 @@ def _check_rates(learning_rate: float, rates: Mapping[str, float]) -> None:
 def _groups(
     parameters: Mapping[str, Tensor], rate: float, rates: Mapping[str, float]
 ) -> list[dict[str, object]]:
+    # Presets give step sizes to labels and rates, which a setting may keep from being learned.
+    known = {name.rpartition(".")[2] for name in parameters} | {LABELS, RATES}
+    for name in rates:
+        one_of("parameter in optimiser.rates", name, known)
     return [
         {"params": [value], "lr": rates.get(name.rpartition(".")[2], rate)}
         for name, value in parameters.items()

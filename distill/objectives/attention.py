@@ -11,8 +11,8 @@ References:
     | DataDAM: Efficient Dataset Distillation with Attention Matching (Sajedi et al., ICCV 2023)
     | https://arxiv.org/abs/2310.00093
 
-Differences from the paper: none in the loss; the released code calls :math:`p = 1` and takes
-means over the elements of a layer where the paper sums.
+Differences from the paper: none in the loss; the released code calls :math:`p = 1`, and
+multiplies :math:`L` by 100.
 """
 
 from dataclasses import dataclass

@@ -15,6 +15,7 @@ References:
 
 Differences from the paper: frequencies are drawn, not sought by an adversarial network (the
 released configurations switch that off, too); no cross-entropy term calibrates the images.
+NCFM halves the set's step size where the loss stays as it is; here it has no schedule.
 """
 
 from dataclasses import dataclass

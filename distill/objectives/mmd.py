@@ -15,8 +15,9 @@ References:
 Differences from the paper: its code is not public. Networks are those of the configured
 source, fresh ones by default, where the paper's are trained. The bandwidth is
 :math:`\sigma^2 = b \cdot m`, with :math:`m` the mean squared distance of real embeddings of
-one class, so that no scale has to be tuned for an architecture; :math:`b` is a field. A class
-of one real image has no such distance: its :math:`m` is that to the synthetic images.
+one class (also from themselves, which is 0), so that no scale has to be tuned for an
+architecture; :math:`b` is a field. A class of one real image has no such distance: its
+:math:`m` is that to the synthetic images.
 """
 
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ class ExpertDistance(Terminal):
         experts: The experts.
         span: M, the epochs of the expert that the set's training is to make up for, >= 1.
         earliest: Least epoch e to start at, >= 0.
-        latest: Largest epoch e to start at, >= ``earliest``; T+ in MTT.
+        latest: Largest epoch e to start at, >= ``earliest``; T+ - 1 in MTT, which draws e < T+.
         growth: Steps over which the largest start grows from ``earliest`` to ``latest``
             (DATM); 0: it is ``latest`` from the beginning (MTT).
     """

@@ -1,5 +1,6 @@
 """Distillation alone: make a small set, and see what networks learn from it."""
 
+import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from experiments.reporting.numbers import bytes_text
 from experiments.scenarios.base import Folder, Outcome, Progress, Run, Scenario, Steps
 from experiments.scenarios.foretold import Times, memory, time_of
 from fedcl.datasets import Dataset, DatasetSource
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 20.0
 Scoring = Generator[Progress, None, dict[str, Any]]
@@ -104,6 +107,7 @@ class DistillationRun(Run):
         task = self._task()
         made = yield from distilled(self.scenario.method, task, folder)
         small = self._read_back(made.small, self.scenario.store)
+        self._warn_of_unused_labels(small.data)
         clock = time.perf_counter()
         random = self._read_back(condense(Random(), task), self.scenario.store).data
         scored = yield from self._scored("", small.data, small.rates)
@@ -178,6 +182,16 @@ class DistillationRun(Run):
         if store == "float32":
             return small
         return small.stored(store).to(self.device)
+
+    def _warn_of_unused_labels(self, small: LabelledImages) -> None:
+        recipe = self.scenario.evaluation.recipe
+        if small.targets is not None and not recipe.uses_targets_of(small):
+            logger.warning(
+                "evaluation.recipe.loss must be squared for learned labels to count, got %s: "
+                "networks learn the set's classes, though its bytes hold the labels; take "
+                "evaluation=frepo, or labels=hard",
+                recipe.loss,
+            )
 
     def _scored_as_stored(self, small: SyntheticSet) -> Scoring:
         """The set read back from each further store, under the same networks."""

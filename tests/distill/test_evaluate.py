@@ -7,6 +7,7 @@ from typing import final
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from distill.augment import Augmentation
 from distill.evaluate import Evaluation, Race
@@ -166,11 +167,22 @@ def test_training_on_nothing_is_refused():
 
 
 def test_equal_updates_take_as_many_steps_whatever_the_images():
-    # 10 updates in batches of 3: 6 images make 2 batches, so 5 epochs; 30 make 10, so 1 epoch.
+    # 10 updates in batches of 3: 6 images make 2 batches, so 5 epochs; 30 make 10, so 1 epoch;
+    # 9 make 3, so 3 epochs and a part of the fourth.
     evaluation = Evaluation(replace(RECIPE, decay_after=2), 1, updates=10)
-    assert [evaluation.recipe_for(n, ()).epochs for n in (6, 30)] == [5, 1]
-    assert [evaluation.recipe_for(n, ()).decay_after for n in (6, 30)] == [2, 1]
+    assert [evaluation.recipe_for(n, ()).epochs for n in (6, 30, 9)] == [5, 1, 4]
+    assert [evaluation.recipe_for(n, ()).decay_after for n in (6, 30, 9)] == [2, 1, 2]
     assert Evaluation(RECIPE, 1, updates=10).recipe_for(6, ()).decay_after is None
+
+
+@pytest.mark.parametrize("updates", [1, 2, 4, 10])
+def test_updates_end_within_an_epoch(updates):
+    # 9 images in batches of 3 are three steps an epoch.
+    steps = list[object]()
+    handle = register_optimizer_step_post_hook(lambda optimiser, *_: steps.append(optimiser))
+    list(Evaluation(RECIPE, 2, updates).accuracies(images(9, 1), images(9, 2), MLP(4, 1), 0))
+    handle.remove()
+    assert len(steps) == 2 * updates
 
 
 def test_a_learned_step_size_takes_the_place_of_the_recipes():

@@ -10,7 +10,7 @@ from distill.optimisers import SGD, Adam, Optimiser
 def moved(optimiser: Optimiser, *gradients: float, name: str = "pixels") -> float:
     """Returns where a number that starts at 0 goes under these gradients."""
     number = torch.zeros(1, requires_grad=True)
-    torchs = optimiser.build({name: number})
+    torchs = optimiser.build({name: number, "1.scale": torch.zeros(1)})
     for gradient in gradients:
         number.grad = torch.tensor([gradient])
         torchs.step()
@@ -57,6 +57,19 @@ def test_adam_has_the_betas_of_its_paper():
 )
 def test_rates_are_found_by_name_without_the_decoders_position(kind, name, rate):
     assert moved(kind, 1.0, name=name) == pytest.approx(-rate, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda rates: SGD(1.0, 0.0, rates), lambda r: Adam(1.0, rates=r)])
+def test_a_step_size_of_no_parameter_is_refused(make):
+    message = (
+        r"^unknown parameter in optimiser\.rates 'pixles'; known: labels, pixels, rates, scale$"
+    )
+    with pytest.raises(ValueError, match=message):
+        moved(make({"pixels": 2.0, "pixles": 9.0}), 1.0)
+
+
+def test_step_sizes_of_what_a_setting_does_not_learn_are_left_alone():
+    assert moved(SGD(1.0, 0.0, {"labels": 2.0, "rates": 3.0}), 1.0) == -1.0
 
 
 @pytest.mark.parametrize("kind", [SGD(0.5, 0.0), Adam(0.5)])

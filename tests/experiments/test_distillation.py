@@ -49,6 +49,21 @@ def _blank(small: SyntheticSet, _store: str) -> SyntheticSet:
     return small
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("evaluation=fast evaluation.recipe.epochs=1", 1),
+        ("evaluation=fast evaluation.recipe.epochs=1 labels=hard", 0),
+        ("evaluation=frepo evaluation.updates=1", 0),
+    ],
+)
+def test_learned_labels_that_an_evaluation_cannot_use_are_told(tmp_path, caplog, words, said):
+    small = "method=frepo distiller=mlp network=mlp ipc=1 method.iterations=1"
+    metrics_of(tmp_path, f"{small} evaluation.networks=1 random=false {words}")
+    told = [text for text in caplog.messages if "take evaluation=frepo, or labels=hard" in text]
+    assert len(told) == said
+
+
 def test_an_unknown_store_is_refused():
     with pytest.raises(CommandError, match="unknown store 'int4'; known: float16"):
         plan("distillation", ["method=random", "stores=[int4]"])
