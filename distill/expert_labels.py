@@ -65,6 +65,11 @@ class ExpertLabels(Labels):
         """Returns one a class."""
         return num_classes
 
+    @property
+    def are_distributions(self) -> bool:
+        """Yes."""
+        return True
+
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the distributions."""
         return numbers.softmax(1)

@@ -7,6 +7,7 @@ from typing import Self, final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import image_stack
 from distill.stores import itemsize
@@ -118,6 +119,13 @@ class LabelledImages:
     def are_distributions(self) -> bool:
         """Whether there are targets, and they are probabilities."""
         return self.targets is not None and bool((self.targets >= 0).all())
+
+    @property
+    def distributions(self) -> Tensor:
+        """The targets, or all on the class where there are none, float32 ``(N, num_classes)``."""
+        if self.targets is not None:
+            return self.targets
+        return F.one_hot(self.labels, self.num_classes).float()
 
     def rows(self, index: Tensor) -> Self:
         """Returns the images at ``index``, in its order."""

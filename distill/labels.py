@@ -45,6 +45,11 @@ class Labels(ABC):
     def numbers(self, num_classes: int) -> int:
         """Returns the numbers that one label takes; 0: it is the class."""
 
+    @property
+    def are_distributions(self) -> bool:
+        """Whether what is read is a distribution over the classes."""
+        return False
+
     @abstractmethod
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the targets ``(n, num_classes)`` that kept numbers stand for; differentiable."""
@@ -122,6 +127,11 @@ class SoftLabels(Labels):
         """Returns one a class."""
         return num_classes
 
+    @property
+    def are_distributions(self) -> bool:
+        """Yes."""
+        return True
+
     def read(self, numbers: Tensor) -> Tensor:
         """Returns the distributions."""
         return numbers.softmax(1)
@@ -134,6 +144,11 @@ class Labelling(Protocol):
     @property
     def labels(self) -> Labels:
         """How they are kept."""
+
+
+def learns_distributions(method: object) -> bool:
+    """Returns whether a method's images have distributions over the classes for labels."""
+    return isinstance(method, Labelling) and method.labels.are_distributions
 
 
 def scores(wanted: Tensor, num_classes: int) -> Tensor:

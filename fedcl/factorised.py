@@ -14,8 +14,10 @@ def kept_bytes(small: SyntheticSet, store: str) -> int:
     return small.storage_bytes(store) + small.given_bytes
 
 
-def fitted(method: Condenser, task: Task, store: str, most: int) -> SyntheticSet:
-    """Returns the small set of a task as it is read back from a store, hard labels alone.
+def fitted(
+    method: Condenser, task: Task, store: str, most: int, soft: bool = False
+) -> SyntheticSet:
+    """Returns the small set of a task as it is read back from a store.
 
     A set's own overhead, such as its counts and the ranges of its numbers, isn't known before
     it is begun; where it is too large, the task asks for fewer images.
@@ -25,6 +27,7 @@ def fitted(method: Condenser, task: Task, store: str, most: int) -> SyntheticSet
         task: Its counts are the pixel images whose numbers may be used at most.
         store: The type of numbers.
         most: Bytes that the set may take.
+        soft: Whether its images keep the labels that they learned, or their classes alone.
 
     Raises:
         ValueError: If a set of an image a class takes more.
@@ -32,11 +35,11 @@ def fitted(method: Condenser, task: Task, store: str, most: int) -> SyntheticSet
     while True:
         steps = method.steps(task)
         last = _first(steps, task, most)
-        begun = _plain(last.result())
+        begun = _named(last.result(), soft)
         excess = kept_bytes(begun, store) - most
         if excess <= 0:
             *_, last = last, *steps
-            return _plain(last.result()).stored(store)
+            return _named(last.result(), soft).stored(store)
         one = len(task.classes) * math.prod(task.real.image_shape) * itemsize(store)
         left = task.counts[task.classes] - math.ceil(excess / one)
         if left.min() < 1:
@@ -58,5 +61,6 @@ def _first(steps: Iterator[Step], task: Task, most: int) -> Step:
         ) from error
 
 
-def _plain(small: SyntheticSet) -> SyntheticSet:
-    return replace(small, data=replace(small.data, targets=None), rates=())
+def _named(small: SyntheticSet, soft: bool) -> SyntheticSet:
+    targets = small.data.targets if soft else None
+    return replace(small, data=replace(small.data, targets=targets), rates=())

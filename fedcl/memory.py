@@ -5,15 +5,16 @@ value: learning something new returns another one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor
 
 from distill.checks import one_of, whole
-from distill.condenser import Condenser, Task, condense
+from distill.condenser import Condenser, Given, Task, condense
 from distill.images import LabelledImages, Normalisation
+from distill.labels import learns_distributions
 from distill.networks import ImageShape
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
@@ -23,7 +24,8 @@ from fedcl.stores.base import Frame, Store
 
 Allocation = Literal["adaptive", "fixed"]
 Shrink = Literal["redistil", "prefix"]
-KEPT = "kept/"  # before a class, in a state
+Naming = Literal["hard", "soft"]
+KEPT, TARGETS = "kept/", "targets/"  # before a class, in a state
 
 
 @final
@@ -41,6 +43,8 @@ class Budget:
             memory's method; ``prefix`` keeps the first of them, as they are.
         staged: Images of a stream that wait, as uint8 and beside the rest, until the memory
             learns them together, >= 1; None: an experience's images are at hand until it ends.
+        labels: What is kept of an image's label: ``hard``, its class; ``soft``, the distribution
+            over all classes that the method learned as well, in half precision.
     """
 
     images: int | None
@@ -49,6 +53,7 @@ class Budget:
     store: Store
     shrink: Shrink = "redistil"
     staged: int | None = None
+    labels: Naming = "hard"
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.bytes is None):
@@ -62,13 +67,20 @@ class Budget:
                 whole(f"buffer.{name}", value, 1)
         one_of("buffer.allocation", self.allocation, ("adaptive", "fixed"))
         one_of("buffer.shrink", self.shrink, ("redistil", "prefix"))
+        one_of("buffer.labels", self.labels, ("hard", "soft"))
 
     def check_method(self, method: Condenser) -> None:
         """Refuses a method whose images are decoded, where single ones would be exchanged.
 
         Raises:
-            ValueError: If they would, or if the store keeps images alone.
+            ValueError: If they would, if the store keeps images alone, or if there are no
+                distributions to keep.
         """
+        if self.labels == "soft" and not learns_distributions(method):
+            raise ValueError(
+                "buffer.labels must be hard with a method that learns no distributions; "
+                "take method=datm, or labels=soft with one that trains on its set"
+            )
         if method.makes_pixels:
             return
         if self.allocation != "fixed" or self.staged is not None or not self.store.numbers:
@@ -90,6 +102,18 @@ class Budget:
         """
         if self.staged is not None:
             raise ValueError(f"buffer.staged must be null {where}, got {self.staged}")
+
+    def check_hard(self, where: str) -> None:
+        """Refuses distributions.
+
+        Args:
+            where: Of what would get them, as "where classes are compared by features".
+
+        Raises:
+            ValueError: If they are kept.
+        """
+        if self.labels == "soft":
+            raise ValueError(f"buffer.labels must be hard {where}, got soft")
 
     def check_lasting(self, where: str) -> None:
         """Refuses a store that makes other images of those it keeps whenever it gets new ones.
@@ -113,18 +137,24 @@ class Budget:
             ValueError: If they are fewer than the classes, so that some would have none, or the
                 store doesn't take such images.
         """
-        row, shared = self.store.sizes(image_shape)
+        shared = self.store.sizes(image_shape)[1]
         given, capacity = f"buffer.images={self.images}", self.images or 0
         if self.bytes is not None:
-            given = f"buffer.bytes={self.bytes}, {row + 1} an image"
+            each = self.bytes_each(image_shape, num_classes)
+            given = f"buffer.bytes={self.bytes}, {each} an image"
             given += f" after {shared} that all share" if shared else ""
-            capacity = max(self.bytes - shared, 0) // (row + 1)
+            capacity = max(self.bytes - shared, 0) // each
         if capacity < num_classes:
             raise ValueError(
                 f"the buffer must hold an image of each of {num_classes} classes, "
                 f"got {capacity} images ({given})"
             )
         return capacity
+
+    def bytes_each(self, image_shape: ImageShape, num_classes: int) -> int:
+        """Returns the bytes of an image with its label, those aside that all share."""
+        soft = 2 * num_classes if self.labels == "soft" else 0
+        return self.store.sizes(image_shape)[0] + 1 + soft
 
 
 @final
@@ -147,6 +177,8 @@ class Memory:
         num_classes: Classes of the task.
         normalisation: Map between stored pixels and what networks see.
         kept: The store's rows, by class, in the order first seen.
+        targets: The distributions of these rows' images, float16 ``(n, num_classes)``, by class;
+            empty where labels are hard.
         shared: What all rows share.
         seen: Real images that were learnt of each class, int64 ``(num_classes,)``.
         stage: Images of a stream that wait to be learnt, uint8.
@@ -164,6 +196,7 @@ class Memory:
     stage: LabelledImages
     sets: Sequence[SyntheticSet] = ()
     peak: int = 0
+    targets: Mapping[int, Tensor] = field(default_factory=dict)
 
     @classmethod
     def empty(
@@ -184,8 +217,8 @@ class Memory:
 
     @property
     def bytes(self) -> int:
-        """Bytes of what is stored or staged, and of labels, one byte each."""
-        rows = (self.shared, *self.kept.values(), self.stage.images)
+        """Bytes of what is stored or staged, and of labels, one byte each or more."""
+        rows = (self.shared, *self.kept.values(), *self.targets.values(), self.stage.images)
         labels = sum(map(len, self.kept.values())) + len(self.stage)
         sets = sum(kept_bytes(small, self.budget.store.numbers) for small in self.sets)
         return sum(part.nbytes for part in rows) + labels + sets
@@ -212,8 +245,11 @@ class Memory:
             return self._with_set(real, method, seed)
         slots = self._slots(real, seed)
         old, new = (_made(method, task) for task in self._tasks(slots, real, seed))
-        kept = {c: rows[: slots[c][0]] for c, rows in self.kept.items() if c not in old}
-        left = replace(self, kept=kept, seen=self.seen + real.counts)
+        kept, targets = (
+            {c: rows[: slots[c][0]] for c, rows in part.items() if c not in old}
+            for part in (self.kept, self.targets)
+        )
+        left = replace(self, kept=kept, targets=targets, seen=self.seen + real.counts)
         return self._joined(left, list(slots), old, new)
 
     def streamed(self, images: LabelledImages, method: Condenser, seed: int) -> "Memory":
@@ -270,9 +306,10 @@ class Memory:
         return [condensing("filling memories", method, task) for task in tasks if task is not None]
 
     def _with_set(self, real: LabelledImages, method: Condenser, seed: int) -> Self:
-        self.budget.check_method(method)
+        self.budget.check_method(method.method if isinstance(method, Given) else method)
         task, most = self._reserved(real, seed)
-        sets = [*self.sets, fitted(method, task, self.budget.store.numbers, most).to("cpu")]
+        soft, store = self.budget.labels == "soft", self.budget.store.numbers
+        sets = [*self.sets, fitted(method, task, store, most, soft).to("cpu")]
         return replace(self, sets=sets, seen=self.seen + real.counts)._counted()
 
     def _reserved(self, real: LabelledImages, seed: int) -> tuple[Task, int]:
@@ -288,7 +325,7 @@ class Memory:
                 f"images share numbers, got {self.seen.tolist()} images of each class before"
             )
         shares = torch.tensor(self._shares(before + int(counts.count_nonzero()))[before:])
-        most = int(shares.sum()) * (self.budget.store.sizes(self.image_shape)[0] + 1)
+        most = int(shares.sum()) * self.budget.bytes_each(self.image_shape, self.num_classes)
         counts[counts > 0] = counts[counts > 0].minimum(shares)
         return Task(real, counts, self.normalisation, seed), most
 
@@ -326,9 +363,13 @@ class Memory:
                 redistilled[label] = kept
         others = [c for c in sorted(self.kept) if not real.counts[c]]
         there = real.images.device
-        source = LabelledImages.union([self._stored(others).to(there), real])
+        stored, others_stored = (
+            replace(self._stored(classes).to(there), targets=None)
+            for classes in (sorted(self.kept), others)
+        )
+        source = LabelledImages.union([others_stored, real])
         return (
-            self._task(self.data().to(there), redistilled, subseed(seed, "stored")),
+            self._task(stored, redistilled, subseed(seed, "stored")),
             self._task(source, added, seed),
         )
 
@@ -336,18 +377,26 @@ class Memory:
         return Task(source, counts, self.normalisation, seed) if counts.any() else None
 
     def _joined(
-        self, left: Self, order: Iterable[int], old: Mapping[int, Tensor], new: Mapping[int, Tensor]
+        self,
+        left: Self,
+        order: Iterable[int],
+        old: Mapping[int, LabelledImages],
+        new: Mapping[int, LabelledImages],
     ) -> Self:
         """Returns what is left of this memory with images beside what it keeps of each class."""
-        store, held = self.budget.store, left._sharing([*old.values(), *new.values()])
-        kept = {}
+        store = self.budget.store
+        held = left._sharing([part.images for part in (*old.values(), *new.values())])
+        kept, targets = dict[int, Tensor](), dict[int, Tensor]()
         for label in order:
-            images = [part[label] for part in (old, new) if label in part]
-            rows = [store.encode(part, held._frame) for part in images]
+            parts = [made[label] for made in (old, new) if label in made]
+            rows = [store.encode(part.images, held._frame) for part in parts]
             if label in old and store.lasting:
-                rows[0] = self._unchanged(label, images[0], rows[0])
-            kept[label] = _mixed([held.kept[label], *rows] if label in held.kept else rows)
-        return replace(held, kept=kept)._counted()
+                rows[0] = self._unchanged(label, parts[0].images, rows[0])
+            kept[label] = _mixed([*_of(held.kept, label), *rows])
+            if self.budget.labels == "soft":
+                soft = [part.distributions.half() for part in parts]
+                targets[label] = _mixed([*_of(held.targets, label), *soft])
+        return replace(held, kept=kept, targets=targets)._counted()
 
     def _unchanged(self, label: int, images: Tensor, rows: Tensor) -> Tensor:
         """Returns rows where images that this memory keeps have theirs: none is rounded twice."""
@@ -375,14 +424,18 @@ class Memory:
     def _stored(self, classes: Sequence[int]) -> LabelledImages:
         parts = [self.budget.store.decode(self.kept[c], self._frame) for c in classes]
         labels = [torch.full((len(part),), c) for c, part in zip(classes, parts, strict=True)]
+        soft = self.budget.labels == "soft"
         if not parts:
             none = _no_images(self.image_shape, self.num_classes)
-            return replace(none, images=none.images.float())
-        return LabelledImages(torch.cat(parts), torch.cat(labels), self.num_classes)
+            targets = torch.zeros(0, self.num_classes) if soft else None
+            return replace(none, images=none.images.float(), targets=targets)
+        targets = torch.cat([self.targets[c] for c in classes]).float() if soft else None
+        return LabelledImages(torch.cat(parts), torch.cat(labels), self.num_classes, targets)
 
     def state(self) -> dict[str, Any]:
         """Returns what is kept, for a checkpoint."""
         kept = {f"{KEPT}{label}": rows for label, rows in self.kept.items()}
+        kept |= {f"{TARGETS}{label}": rows for label, rows in self.targets.items()}
         stage = {"stage/images": self.stage.images, "stage/labels": self.stage.labels}
         sets = {"sets": [small.state() for small in self.sets]} if self.sets else {}
         peak = torch.tensor([self.peak])
@@ -390,15 +443,19 @@ class Memory:
 
     def restored(self, state: Mapping[str, Any]) -> Self:
         """Returns a memory of this budget that keeps what :meth:`state` took."""
-        kept = {
-            int(name.removeprefix(KEPT)): rows
-            for name, rows in state.items()
-            if name.startswith(KEPT)
-        }
+        kept, targets = (
+            {
+                int(name.removeprefix(prefix)): rows
+                for name, rows in state.items()
+                if name.startswith(prefix)
+            }
+            for prefix in (KEPT, TARGETS)
+        )
         images, labels = state["stage/images"], state["stage/labels"]
         return replace(
             self,
             kept=kept,
+            targets=targets,
             shared=state["shared"],
             seen=state["seen"],
             stage=LabelledImages(images, labels, self.num_classes),
@@ -413,12 +470,16 @@ def _no_images(image_shape: ImageShape, num_classes: int) -> LabelledImages:
     return LabelledImages(none, torch.zeros(0, dtype=torch.int64), num_classes)
 
 
-def _made(method: Condenser, task: Task | None) -> dict[int, Tensor]:
+def _made(method: Condenser, task: Task | None) -> dict[int, LabelledImages]:
     """Returns the small sets of a task by class."""
     if task is None:
         return {}
     small = condense(method, task).data.to("cpu")
-    return {label: small.of_class(label) for label in task.classes}
+    return {c: small.rows((small.labels == c).nonzero().squeeze(1)) for c in task.classes}
+
+
+def _of(rows: Mapping[int, Tensor], label: int) -> list[Tensor]:
+    return [rows[label]] if label in rows else []
 
 
 def _mixed(parts: Sequence[Tensor]) -> Tensor:

@@ -117,14 +117,17 @@ class LessonStrategy(SupervisedTemplate):  # type: ignore[misc]
 
     def _extended(self, images: Tensor, labels: Tensor) -> Batch:
         """Returns a batch of the stream with images of the memory, all augmented alike."""
-        course, fresh, rows = self.course, len(labels), torch.zeros(0).long()
+        course, fresh, rows, targets = self.course, len(labels), torch.zeros(0).long(), None
         if len(self.held):
             rows = self._chosen(fresh)
-            images = torch.cat([images, self.held.images[rows]])
-            labels = torch.cat([labels, self.held.labels[rows]])
+            replayed = self.held.rows(rows)
+            if replayed.targets is not None:
+                targets = torch.cat([self._stream.distributions, replayed.targets])
+            images = torch.cat([images, replayed.images])
+            labels = torch.cat([labels, replayed.labels])
         answers = None if course.answers is None else course.answers[labels]
         seen = augmented(images, course.recipe.augmentation, self.augmentation_rng)
-        return Batch(seen, images, labels, fresh, rows, answers)
+        return Batch(seen, images, labels, fresh, rows, answers, targets)
 
     def _chosen(self, fresh: int) -> Tensor:
         if self.course.lesson.choose is not None:

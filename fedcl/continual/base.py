@@ -54,6 +54,8 @@ class Batch:
         rows: Which images of the memory the others are, int64, ``(M,)``.
         answers: Classes that an image may be told to be, bool, ``(N + M, num_classes)``;
             None: all.
+        targets: What is wanted of each image, distributions ``(N + M, num_classes)``; None: its
+            class.
     """
 
     images: Tensor
@@ -62,10 +64,20 @@ class Batch:
     fresh: int
     rows: Tensor
     answers: Tensor | None
+    targets: Tensor | None = None
 
     def cross_entropy(self, logits: Tensor, part: slice = slice(None)) -> Tensor:
-        """Returns the mean cross-entropy of logits ``(n, num_classes)`` of a part of the batch."""
-        return F.cross_entropy(self.allowed(logits, part), self.labels[part])
+        """Returns the mean cross-entropy of logits ``(n, num_classes)`` of a part of the batch.
+
+        Of a distribution, what lies on classes whose logit is minus infinity doesn't count.
+        """
+        logits = self.allowed(logits, part)
+        if self.targets is None:
+            return F.cross_entropy(logits, self.labels[part])
+        heard = logits.isfinite()
+        wanted = self.targets[part] * heard
+        wanted = wanted / wanted.sum(1, keepdim=True)
+        return -(wanted * logits.log_softmax(1).where(heard, 0.0)).sum(1).mean()
 
     def allowed(self, logits: Tensor, part: slice = slice(None)) -> Tensor:
         """Returns the logits, those of classes that are no answers at minus infinity."""

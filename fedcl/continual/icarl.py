@@ -54,6 +54,7 @@ class ICaRL(Rehearsal):
 
     def __post_init__(self) -> None:
         self.buffer.check_method(self.method)
+        self.buffer.check_hard("where classes are told apart by features")
 
     def lesson(self, moment: Moment) -> Lesson:
         """Training that keeps the outputs of the classes that don't come now."""

@@ -304,6 +304,8 @@ def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
     if method.replayed is None:
         return None
     budget, data, epochs = method.replayed.budget, setting.data, setting.recipe.epochs
+    if setting.tells_tasks:
+        budget.check_hard("where images come with their task, since labels are of all classes")
     if not method.replayed.method.makes_pixels:
         _check_once(setting.experiences)
     if method.learns != "memory" and budget.staged is not None and epochs > 1:

@@ -59,6 +59,7 @@ class SCR(Rehearsal):
 
     def __post_init__(self) -> None:
         self.buffer.check_method(self.method)
+        self.buffer.check_hard("where classes are told apart by features")
         whole("continual.memory_batch", self.memory_batch, 1)
         positive("continual.temperature", self.temperature)
 

@@ -66,6 +66,7 @@ class SharedBuffer(FederatedContinualMethod):
     def __post_init__(self) -> None:
         pixels_alone(self.method)
         self.buffer.check_unstaged("where clients keep their images")
+        self.buffer.check_hard("where clients keep their images")
 
     def learning(self) -> FederatedMethod:
         """Returns averaging with replay from the broadcast memory."""

@@ -50,6 +50,19 @@ def test_a_strategy_without_a_memory_keeps_no_image(strategy, tmp_path):
     assert found["average_accuracy"] > 0
 
 
+SOFT = "method=dd labels=soft buffer.images=20 buffer.labels=soft"
+SHORT = ["objective.inner_steps=2", "method.rate_count=2", "method.iterations=1"]
+
+
+@pytest.mark.parametrize("strategy", [s for s in FREE if s not in ("icarl", "scr")])
+@pytest.mark.parametrize("more", [[], ["parameterisation=tiles", "buffer.images=80"]])
+def test_strategies_that_take_distributions_replay_them(strategy, more, tmp_path):
+    found = metrics([f"continual={strategy}", *SOFT.split(), *SHORT, *more], tmp_path)
+    # 64 pixels, a byte for the class and two for each of ten shares
+    assert found["buffer_bytes"] <= (80 if more else 20) * 85
+    assert found["average_accuracy"] > 0
+
+
 IMPOSSIBLE = {
     "continual=ewc method=dm": "method",
     "continual=der method=random buffer.images=20 buffer.staged=5": "null where logits are kept",
@@ -58,6 +71,11 @@ IMPOSSIBLE = {
     "continual=er_ace method=idc buffer.images=20 storage=jpeg": "storage=uint8 or float32",
     "continual=icarl method=random buffer.images=9": "an image of each of 10 classes, got 9",
     "continual=replay method=random buffer.images=20 buffer.staged=5": "training.epochs must be 1",
+    "continual=replay method=random buffer.images=20 buffer.labels=soft": "no distributions",
+    "continual=replay method=frepo buffer.images=20 buffer.labels=soft": "no distributions",
+    f"continual=icarl {SOFT}": "be hard where classes are told apart by features, got soft",
+    f"continual=scr {SOFT}": "be hard where classes are told apart by features, got soft",
+    f"continual=replay {SOFT} stream=task_incremental": "be hard where images come with their task",
     "continual=composition stream=permuted": "classes must come once with a method",
     "continual=replay method=random": "exactly one of buffer.images and buffer.bytes",
 }

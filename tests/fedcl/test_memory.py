@@ -1,10 +1,15 @@
 """A memory stays in its budget, divides it among classes, and comes back from its state."""
 
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
 import pytest
 import torch
 
+from distill.condenser import Condenser
 from distill.coresets import KMeans, Random
 from distill.images import LabelledImages, Normalisation
+from distill.labels import SoftLabels
 from fedcl.memory import Budget, Memory
 from fedcl.stores.bases import Bases
 from fedcl.stores.float32 import Float32
@@ -240,6 +245,74 @@ def test_bytes_that_hold_no_image_of_a_class_are_refused():
         memory(bytes=4 * 65 - 1)
     with pytest.raises(ValueError, match=r"got 0 .*bytes=500, 9 an image after 512 that all share"):
         memory(bytes=500, store=Bases(4))
+
+
+@final
+@dataclass(frozen=True)
+class Doubtful(Condenser):
+    """Draws real images, and is the less sure of their class the brighter they are."""
+
+    labels: ClassVar[SoftLabels] = SoftLabels(0.9)
+
+    @property
+    def makes_pixels(self):
+        return True
+
+    def steps(self, task, state=None):
+        for step in Random().steps(task, state):
+            data = step.result().data
+            assert task.real.targets is None
+            doubt = NORMAL.quantise(data.images).float().mean((1, 2, 3)) / 512
+            sure = torch.eye(4)[data.labels] * (1 - doubt).unsqueeze(1)
+            targets = sure + torch.full((len(data), 4), 0.25) * doubt.unsqueeze(1)
+            small = replace(step.result(), data=replace(data, targets=targets))
+            yield replace(step, result=lambda small=small: small)
+
+
+def assert_doubts(held: Memory) -> None:
+    """Every image that is held has the distribution that it was given."""
+    data = held.data()
+    doubt = NORMAL.quantise(data.images).float().mean((1, 2, 3)) / 512
+    of_class = data.targets[torch.arange(len(data)), data.labels]
+    torch.testing.assert_close(of_class, 1 - 0.75 * doubt, atol=1e-3, rtol=0)
+    torch.testing.assert_close(data.targets.sum(1), torch.ones(len(data)), atol=2e-3, rtol=0)
+
+
+SOFT = {"labels": "soft", "allocation": "adaptive"}
+
+
+@pytest.mark.parametrize("shrink", ["prefix", "redistil"])
+def test_distributions_stay_with_their_images_and_are_counted(shrink):
+    # 64 pixels, a byte for the class and two for each of four classes' shares.
+    held = memory(bytes=8 * 73 + 72, shrink=shrink, **SOFT)
+    for index, new in enumerate([experience([0, 1]), experience([2, 3]), part(9, 1)]):
+        held = held.learn(new, Doubtful(), index)
+        assert (len(held), held.bytes, held.peak) == (8, 8 * 73, 8 * 73)
+        assert_doubts(held)
+    empty = memory(bytes=8 * 73, shrink=shrink, **SOFT)
+    again = empty.restored(held.state())
+    assert again.data().targets.equal(held.data().targets)
+    assert again.bytes == held.bytes
+
+
+def test_images_that_wait_have_no_distribution_until_they_are_learnt():
+    held = memory(images=4, staged=6, **SOFT).streamed(experience([0]), Doubtful(), 0)
+    assert_doubts(held)
+    held = held.streamed(part(3, 1), Doubtful(), 1)
+    assert held.bytes == 4 * 73 + 3 * 65
+    assert_doubts(held.flushed(Doubtful(), 2))
+
+
+def test_a_memory_of_distributions_gets_some_from_any_method():
+    held = memory(images=4, **SOFT).learn(experience([2]), Random(), 0)
+    assert held.data().targets.equal(torch.eye(4)[[2, 2, 2, 2]])
+
+
+def test_a_method_without_distributions_is_refused_where_they_are_kept():
+    soft = memory(images=4, **SOFT).budget
+    soft.check_method(Doubtful())
+    with pytest.raises(ValueError, match=r"^buffer.labels must be hard with a method that learns"):
+        soft.check_method(Random())
 
 
 def test_an_unknown_way_to_shrink_is_refused():

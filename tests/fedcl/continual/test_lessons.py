@@ -9,11 +9,13 @@ import torch
 from distill.augment import Augmentation
 from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
-from distill.networks import MLP
+from distill.networks import MLP, fresh
+from distill.rng import derive
 from distill.schedules import Cosine
 from distill.training import Recipe
 from fedcl.continual.answers import Restricted
-from fedcl.continual.base import ContinualMethod, Lesson, Replayed, plain
+from fedcl.continual.avalanche_loop import Course, follow
+from fedcl.continual.base import Batch, ContinualMethod, Lesson, Replayed, plain
 from fedcl.continual.learner import Learner, Setting
 from fedcl.continual.naive import Naive
 from fedcl.memory import Budget
@@ -99,6 +101,50 @@ def test_a_batch_has_as_many_images_of_the_memory_as_of_the_stream():
     assert torch.equal(batch.plain[batch.memory], held.images[batch.rows])
     assert torch.equal(batch.labels[batch.memory], held.labels[batch.rows])
     assert set(batch.labels[batch.stream].tolist()) <= {1, 3}
+
+
+def test_replayed_images_come_with_their_distributions_and_others_with_their_class():
+    doubts = torch.tensor([[0.5, 0.0, 0.5, 0.0], [0.0, 0.25, 0.0, 0.75]])
+    held = replace(noise(2, 3), targets=doubts)
+    batches = []
+
+    def loss(network, batch):
+        batches.append(batch)
+        return plain(network, batch)
+
+    course = Course(Lesson(loss), RECIPE, held, None, None, 0)
+    images = setting().experiences[0].train.images()
+    follow(fresh(MLP(8, 1), (1, 8, 8), 4, derive(0, "network")), images, course, 0)
+    for batch in batches:
+        assert batch.targets[batch.memory].equal(doubts[batch.rows])
+        wanted = torch.eye(4)[batch.labels[batch.stream]]
+        assert batch.targets[batch.stream].equal(wanted)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(0, 2)])
+def test_cross_entropy_with_distributions_agrees_with_a_naive_loop(part, rng):
+    logits, targets = torch.randn(3, 4, generator=rng), torch.rand(3, 4, generator=rng)
+    targets = targets / targets.sum(1, keepdim=True)
+    images, labels = torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 2])
+    heard = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 0]]).bool()
+    batch = Batch(images, images, labels, 3, labels, heard, targets)
+    losses = []
+    for row in range(3)[part]:
+        z, wanted = logits[row][heard[row]], targets[row][heard[row]]
+        losses.append(-(wanted / wanted.sum() * (z - z.exp().sum().log())).sum())
+    found = batch.cross_entropy(logits.requires_grad_()[part], part)
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+    (slope,) = torch.autograd.grad(found, logits)
+    assert slope.isfinite().all()
+
+
+def test_distributions_on_one_class_are_that_class(rng):
+    logits, labels = torch.randn(5, 4, generator=rng), torch.tensor([0, 3, 1, 1, 2])
+    images, answers = torch.zeros(5, 1, 2, 2), torch.eye(4)[labels].bool()
+    answers[:, 0] = True
+    hard = Batch(images, images, labels, 5, labels, answers)
+    soft = replace(hard, targets=torch.eye(4)[labels])
+    torch.testing.assert_close(soft.cross_entropy(logits), hard.cross_entropy(logits))
 
 
 def test_every_image_of_an_experience_is_seen_once_an_epoch():
