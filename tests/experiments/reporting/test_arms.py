@@ -41,10 +41,17 @@ def test_arms_that_keep_images_in_two_ways_are_named_by_them_and_not_by_their_st
     methods = [{"parameterisation": {"decoders": made}, "iterations": n} for made, n in kept]
     arms = group([run(config={"method": method}) for method in methods])
     assert sorted(arm.label for arm in arms) == [
-        "dm · no decoders",
+        "dm",
         "dm · upsample",
-        "dm · upsample and hallucinators",
+        "dm · upsample · hallucinators",
     ]
+
+
+def test_arms_whose_parts_differ_in_a_number_are_named_by_it(run):
+    parts = [[{"_target_": "a.Upsample", "factor": factor}] for factor in (2, 4)]
+    methods = [{"parameterisation": {"decoders": made}} for made in parts]
+    arms = group([run(config={"method": method}) for method in methods])
+    assert [arm.label for arm in arms] == ["dm · factor 2", "dm · factor 4"]
 
 
 def test_settings_that_follow_from_the_method_stay_out_of_labels(run):
@@ -163,10 +170,22 @@ def test_networks_are_named_where_they_differ_and_shared_otherwise(run):
     assert shared_tags(group([on("dm", "MLP"), on("random", "MLP")])) == ["mlp"]
 
 
-def test_arms_that_nothing_shown_tells_apart_are_coped_with(run):
+def test_arms_whose_tags_are_equal_are_named_in_full_and_hide_no_other_arm(run):
     targets = ("a.Pixels", "b.Pixels")
-    arms = group([run(config={"method": {"_target_": target}}) for target in targets])
-    assert [arm.label for arm in arms] == ["dm · pixels", "dm · pixels"]
+    same = [run("dc", config={"method": {"_target_": target}}) for target in targets]
+    others = [run("dm", config={"method": {"lr": lr}}) for lr in (0.1, 1.0)]
+    assert [arm.label for arm in group([*same, *others])] == [
+        "dc · method._target_ 'a.Pixels'",
+        "dc · method._target_ 'b.Pixels'",
+        "dm · lr 0.1",
+        "dm · lr 1",
+    ]
+
+
+def test_settings_of_one_word_leave_no_two_labels_alike(run):
+    parts = ({"a": {"epochs": 1}}, {"b": {"epochs": 1}}, {})
+    labels = {arm.label for arm in group([run(config=config) for config in parts])}
+    assert labels == {"dm", "dm · a.epochs 1.0", "dm · epochs 1"}
 
 
 def test_a_word_is_an_arms_if_all_its_runs_have_it(run):
