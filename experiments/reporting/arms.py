@@ -90,8 +90,9 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """The name its runs share, such as "replay-dm"."""
-        return self.runs[0].name
+        """The name its runs share, such as "replay-dm", wherever their clients worked."""
+        backend = str(self.settings.get("backend._target_", "")).rpartition(".")[2]
+        return self.runs[0].name.removesuffix(f"-{backend.lower()}")
 
     @property
     def family(self) -> str:

@@ -26,7 +26,8 @@ SCENARIOS = {
 }
 # Where a run happened, the seed, over which arms are averaged, and what else is looked at.
 _NOT_SETTINGS = frozenset(
-    {"seed", "output", "data_root", "threads", "device"} | {"stores", "across", "race", "random"}
+    {"seed", "output", "data_root", "threads", "device"}
+    | {"stores", "across", "race", "random", "whole"}
 )
 
 

@@ -16,7 +16,7 @@ def test_runs_that_differ_in_the_seed_only_are_one_arm(three):
     "key",
     [
         *("output", "data_root", "threads", "device"),
-        *("stores", "across", "race", "random"),
+        *("stores", "across", "race", "random", "whole"),
     ],
 )
 def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
@@ -186,6 +186,19 @@ def test_settings_of_one_word_leave_no_two_labels_alike(run):
     parts = ({"a": {"epochs": 1}}, {"b": {"epochs": 1}}, {})
     labels = {arm.label for arm in group([run(config=config) for config in parts])}
     assert labels == {"dm", "dm · a.epochs 1.0", "dm · epochs 1"}
+
+
+def test_a_back_end_is_no_part_of_the_method(run, section):
+    def on(kind, name):
+        backend = {"backend": {"_target_": f"experiments.backends.{kind}"}}
+        return run(name, "federated", config=backend, metrics={"accuracy": 0.5})
+
+    ray = section(on("ray.Ray", "one_shot-dm-ray"), on("ray.Ray", "one_shot-random-ray"))
+    dm, random = ray.arms
+    assert (dm.family, dm.method, dm.label) == ("one_shot", "dm", "one_shot-dm")
+    assert ray.random_rival(dm) is random
+    both = section(on("ray.Ray", "fedavg-ray"), on("local.Local", "fedavg"))
+    assert {arm.label for arm in both.arms} == {"fedavg · ray", "fedavg · local"}
 
 
 def test_a_word_is_an_arms_if_all_its_runs_have_it(run):
