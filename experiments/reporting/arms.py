@@ -61,6 +61,7 @@ _TAGS = {
     "buffer.allocation": "{}",
     "clients": "{} clients",
     "attack.clients": "{} attacking",
+    "evaluation.updates": "scored after {} updates",
     # before other classes, where these tell as much
     "method.parameterisation.source._target_": "{}",
     "method.parameterisation.decoders.0._target_": "{}",
@@ -217,14 +218,17 @@ def group(runs: Iterable[Run]) -> tuple[Arm, ...]:
 def name_apart(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Returns the arms with the fewest settings in their labels that tell them apart.
 
-    The protocol's settings (_PROTOCOL) are shown as soon as any two rivals differ in them, other
-    settings only where two labels would be equal: what merely follows from the method stays out.
+    The protocol's settings (_PROTOCOL), and those by which small sets are scored, are shown as
+    soon as any two rivals differ in them, other settings only where two labels would be equal:
+    what merely follows from the method stays out.
     """
     shown = [key for key in _PROTOCOL if _differ(key, [arm for arm in arms if not arm.bound])]
     begun = []
-    for arm in arms:
+    for arm, scored in zip(arms, words_of("evaluation", arms), strict=True):
         keys = () if arm.bound else shown
         own = {key: tag(key, arm.settings[key]) for key in keys if key in arm.settings}
+        if arm.runs[0].scenario == "distillation":
+            own |= {key: word for key, word in scored.items() if key in arm.settings}
         begun.append({"name": arm.name, **own})
     named = tell_apart([arm.settings for arm in arms], begun)
     for words in named:
@@ -322,5 +326,6 @@ def tag(key: str, value: Setting | None) -> str:
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if key in _IN_WORDS else name
         return words.lower()
     text = value if isinstance(value, str) else f"{value:.12g}"
-    words = _TAGS.get(key, f"{last} {{}}").format(text)
+    usual = f"scored with {last} {{}}" if key.startswith("evaluation.") else f"{last} {{}}"
+    words = _TAGS.get(key, usual).format(text)
     return words.removesuffix("s") if text == "1" else words

@@ -201,6 +201,31 @@ def test_a_back_end_is_no_part_of_the_method(run, section):
     assert {arm.label for arm in both.arms} == {"fedavg · ray", "fedavg · local"}
 
 
+def test_small_sets_that_are_scored_otherwise_say_so_and_are_no_rivals(run, section):
+    def arm(name, **evaluation):
+        return run(name, config={"ipc": 1, "evaluation": evaluation}, metrics={"accuracy": 0.5})
+
+    found = section(
+        arm("dm", updates=None, batch=256, momentum=0.9),
+        arm("dm", updates=600, batch=256, momentum=0.9),
+        arm("frepo", updates=600, batch=500, momentum=0.0),
+        arm("random", updates=600, batch=500, momentum=0.0),
+    )
+    assert [arm.label for arm in found.arms] == [
+        "dm",
+        "dm · scored after 600 updates · scored with batch 256",
+        "frepo · scored after 600 updates · scored with batch 500",
+        "random · scored after 600 updates · scored with batch 500",
+    ]
+    assert sorted(len(arms) for arms in found.rivals) == [1, 1, 2]
+
+
+def test_a_server_that_trains_otherwise_is_its_method_and_not_its_judge(run):
+    epochs = {"fedavg": 300, "one_shot-dm": 100}
+    runs = [run(n, "federated", config={"evaluation": {"epochs": e}}) for n, e in epochs.items()]
+    assert [arm.label for arm in group(runs)] == ["fedavg", "one_shot-dm"]
+
+
 def test_a_word_is_an_arms_if_all_its_runs_have_it(run):
     (same,) = group([run(seed=i, metrics={"origin": "real"}) for i in range(2)])
     (both,) = group([run(seed=i, metrics={"origin": x}) for i, x in enumerate(["real", "noise"])])
