@@ -168,23 +168,32 @@ def _uploads(section: Section) -> list[Plate]:
 
 
 def _bytes_sent(section: Section, palette: Palette) -> list[Plate]:
-    charts = _by_conditions(section, palette, BYTES)
+    marks = {title: _raw_images(arms) for title, arms in by_conditions(section.arms).items()}
+    charts = {
+        title: replace(chart, mark=marks[title])
+        for title, chart in _by_conditions(section, palette, BYTES).items()
+    }
     caption = ["Higher and further left is better."]
     if any(chart.levels for chart in charts.values()):
         caption.append(
             "Where a curve crosses the dotted line of a one-shot method is what it takes to do as "
             "well by rounds."
         )
-    raw = [x for arm in section.arms for x in arm.values("raw_bytes").values()]
-    if raw:
-        mean = sum(raw) / len(raw)
-        mark = (f"clients' raw images · {bytes_text(mean)}", mean)
-        charts = {title: replace(chart, mark=mark) for title, chart in charts.items()}
+    if any(marks.values()):
         caption.append(
             "Right of the dashed line, sending the clients' raw images would have been cheaper."
         )
     caption.append(_BANDS)
     return _plate(section, "bytes", "Accuracy over bytes sent", " ".join(caption), charts)
+
+
+def _raw_images(arms: Sequence[Arm]) -> tuple[str, float] | None:
+    """What all arms' clients have as raw images, as a mark; None where arms differ in it."""
+    means = {mean for arm in arms if (mean := arm.mean("raw_bytes"))}
+    if len(means) != 1:
+        return None
+    (mean,) = means
+    return f"clients' raw images · {bytes_text(mean)}", mean
 
 
 def _rounds(section: Section, palette: Palette) -> list[Plate]:

@@ -39,6 +39,22 @@ def test_each_problem_has_its_own_chart(rounds, section):
     assert len(by_title["Accuracy over bytes: the Pareto front"].panels) == 1
 
 
+def test_raw_images_are_a_mark_in_the_panel_whose_arms_agree_on_them(rounds, section):
+    def arm(name, alpha, raw):
+        made = rounds(name, [0.25, 0.5], config={"partition": {"alpha": alpha}})
+        made.record["metrics"]["raw_bytes"] = raw
+        return made
+
+    found = section(
+        *(arm(name, alpha, 1000 * alpha) for name in ("fedavg", "fedprox") for alpha in (1, 2)),
+        *(arm(name, 3, raw) for name, raw in (("fedavg", 3000), ("fedprox", 4000))),
+    )
+    by_title = {plate.title: plate for plate in plates(found, Palette.of([]))}
+    legends = [_told(panel.figure) for panel in by_title["Accuracy over bytes sent"].panels]
+    raw = [[" ".join(label.split()) for label in told if "raw" in label] for told in legends]
+    assert raw == [["clients' raw images · 1.00 kB"], ["clients' raw images · 2.00 kB"], []]
+
+
 def test_an_arm_looks_the_same_under_all_conditions(rounds, section):
     # feddm-random comes before one_shot-random, and is missing from one panel.
     def arm(name, alpha):
