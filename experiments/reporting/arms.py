@@ -112,8 +112,8 @@ class Arm:
 
     @property
     def iterative(self) -> bool:
-        """Whether its runs have curves to draw."""
-        return all(run.iterative for run in self.runs)
+        """Whether it has a curve to draw, though some seeds reach their target in one round."""
+        return any(run.iterative for run in self.runs)
 
     @property
     def settings(self) -> dict[str, Setting]:

@@ -17,6 +17,16 @@ def test_one_shot_alone_has_no_chart_over_rounds(rounds, section):
     assert titles(both)[-2:] == ["Accuracy over bytes sent", "Accuracy over rounds"]
 
 
+def test_captions_say_what_seeds_of_unequal_rounds_do(rounds, section):
+    def caption(*seeds):
+        found = section(*(rounds("fedavg", a, seed=i) for i, a in enumerate(seeds)))
+        return plates(found, Palette.of([]))[0].caption
+
+    said = "A seed that reached its target stays where it ended."
+    assert said in caption([0.25, 0.75], [0.75])
+    assert said not in caption([0.25, 0.75], [0.5, 0.75])
+
+
 def test_the_front_comes_first_and_needs_two_arms(rounds, section):
     one, other = rounds("one_shot-dm", [0.5]), rounds("fedavg", [0.25, 0.5])
     assert titles(section(one, other))[0] == "Accuracy over bytes: the Pareto front"
