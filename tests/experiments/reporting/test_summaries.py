@@ -90,6 +90,20 @@ def test_best_is_told_for_each_budget_and_bounds_take_no_part(run, section):
     assert summary(found).best == {(1, 2), (3, 2), (2, 3), (3, 3)}
 
 
+@pytest.mark.parametrize(
+    ("scenario", "equal"),
+    [("federated", "equal conditions."), ("distillation", "equal budget and conditions.")],
+)
+def test_bold_names_what_its_arms_share(run, section, scenario, equal):
+    found = section(
+        *(
+            run(name, scenario, config={"clients": clients}, metrics={"accuracy": accuracy})
+            for name, clients, accuracy in (("dm", 1, 0.5), ("dc", 1, 0.4), ("dm", 2, 0.3))
+        )
+    )
+    assert summary(found).notes[1] == f"Bold: the best mean among arms of {equal}"
+
+
 def test_fewer_than_three_seeds_say_so(run, three, section):
     found = section(*three("dm", accuracy=[0.5] * 3), run("dc", metrics={"accuracy": 0.4}))
     assert summary(found).notes[-1].endswith("single looks: dc.")
