@@ -135,7 +135,8 @@ def holm(values: Sequence[float]) -> list[float]:
     that, whatever depends on what, the chance of any false "real" stays below the level.
 
     Args:
-        values: p-values of the tests that are made together, in [0, 1].
+        values: p-values of the tests that are made together, in [0, 1]: of all among which
+            the shown ones were picked, where results did the picking.
     """
     order = np.argsort(values, kind="stable")
     scaled = np.asarray(values, dtype=np.float64)[order] * np.arange(len(values), 0, -1)

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -19,9 +19,9 @@ BOUNDS = {
     "federated_continual": {"fedavg", "joint"},
 }
 # Settings of the problem, which no method chooses, by the first word of their key.
-_CONDITIONS = frozenset(
-    {"dataset", "network", "clients", "participation", "availability", "link", "partition"}
-    | {"shift", "stream", "attack"}
+CONDITIONS = (
+    *("dataset", "network", "clients", "participation", "partition", "shift", "stream"),
+    *("attack", "availability", "link"),
 )
 # Settings that every label shows as soon as two rivals differ in them.
 _PROTOCOL = (
@@ -48,8 +48,7 @@ _PROTOCOL = (
     "stream._target_",
     "stream.experiences",
 )
-# Those of them that are the problem's: a figure may give each its own panel.
-PROBLEM = tuple(key for key in _PROTOCOL if key.partition(".")[0] in _CONDITIONS)
+_PROBLEM = tuple(key for key in _PROTOCOL if key.partition(".")[0] in CONDITIONS)
 # To lack one of these is a value, too: all images, or nothing that compresses or attacks.
 _OPTIONAL = frozenset({"dataset", "compression", "attack", "defence"})
 _TAGS = {
@@ -60,18 +59,16 @@ _TAGS = {
     "buffer.images": "{} images",
     "buffer.bytes": "{} bytes",
     "buffer.allocation": "{}",
-    "buffer.store._target_": "{}",
     "clients": "{} clients",
-    "attack._target_": "{}",  # before other settings of an attack, where these tell as much
     "attack.clients": "{} attacking",
-    "defence._target_": "{}",
-    "method.parameterisation.source._target_": "{}",  # before steps, where these tell as much
-    "method.parameterisation.decoders": "{}",
+    "evaluation.updates": "scored after {} updates",
+    # before other classes, where these tell as much
+    "method.parameterisation.source._target_": "{}",
+    "method.parameterisation.decoders.0._target_": "{}",
     "partition.alpha": "\N{GREEK SMALL LETTER ALPHA} {}",
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",
 }
-_CLASS = re.compile(r"'_target_': '[\w.]*\.(\w+)'")
 _IN_WORDS = (
     "partition._target_",
     "attack._target_",
@@ -86,16 +83,17 @@ class Arm:
 
     Attributes:
         runs: The latest completed run of each seed, ordered by seed.
-        keys: Settings that tell this arm from the others of its section.
+        words: What tells this arm from the others of its section, by setting.
     """
 
     runs: tuple[Run, ...]
-    keys: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The name its runs share, such as "replay-dm"."""
-        return self.runs[0].name
+        """The name its runs share, such as "replay-dm", wherever their clients worked."""
+        backend = str(self.settings.get("backend._target_", "")).rpartition(".")[2]
+        return self.runs[0].name.removesuffix(f"-{backend.lower()}")
 
     @property
     def family(self) -> str:
@@ -114,8 +112,8 @@ class Arm:
 
     @property
     def iterative(self) -> bool:
-        """Whether its runs have curves to draw."""
-        return all(run.iterative for run in self.runs)
+        """Whether it has a curve to draw, though some seeds reach their target in one round."""
+        return any(run.iterative for run in self.runs)
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -139,14 +137,14 @@ class Arm:
     @property
     def conditions(self) -> tuple[tuple[str, Setting], ...]:
         """The settings of the problem: network, clients, links, partition, shift, stream."""
-        return self._settings_of(_CONDITIONS)
+        return self.settings_of(CONDITIONS)
 
     @property
     def evaluation(self) -> tuple[tuple[str, Setting], ...]:
         """The settings by which networks learn a small set when it is scored."""
-        return self._settings_of({"evaluation"})
+        return self.settings_of({"evaluation"})
 
-    def _settings_of(self, groups: Collection[str]) -> tuple[tuple[str, Setting], ...]:
+    def settings_of(self, groups: Collection[str]) -> tuple[tuple[str, Setting], ...]:
         """Returns the settings whose keys begin with one of these words, sorted."""
         found = ((k, v) for k, v in self.settings.items() if k.partition(".")[0] in groups)
         return tuple(sorted(found))
@@ -162,8 +160,7 @@ class Arm:
 
     def tags(self, *without: str) -> tuple[str, ...]:
         """Returns the settings that tell this arm apart as words, less those named."""
-        shown = [key for key in self.keys if key in self.settings and key not in without]
-        return tuple(tag(key, self.settings[key]) for key in shown)
+        return tuple(word for key, word in self.words.items() if key not in without)
 
     def values(self, key: str) -> dict[int, float]:
         """Returns a metric by seed, for the seeds that have it."""
@@ -221,24 +218,86 @@ def group(runs: Iterable[Run]) -> tuple[Arm, ...]:
 def name_apart(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Returns the arms with the fewest settings in their labels that tell them apart.
 
-    The protocol's settings (_PROTOCOL) are shown as soon as any two rivals differ in them, other
-    settings only where two labels would be equal: what merely follows from the method stays out.
+    The protocol's settings (_PROTOCOL), and those by which small sets are scored, are shown as
+    soon as any two rivals differ in them, other settings only where two labels would be equal:
+    what merely follows from the method stays out.
     """
-    rivals = [arm for arm in arms if not arm.bound]
-    shown = tuple(key for key in _PROTOCOL if _differ(key, rivals))
-    named = [arm if arm.bound else replace(arm, keys=shown) for arm in arms]
-    while clash := _first_clash(named):
-        key = _distinguishing_key(clash)
-        if key is None:
-            break
-        named = [replace(a, keys=(*a.keys, key)) if a in clash else a for a in named]
-    return tuple(named)
+    shown = [key for key in _PROTOCOL if _differ(key, [arm for arm in arms if not arm.bound])]
+    begun = []
+    for arm, scored in zip(arms, words_of("evaluation", arms), strict=True):
+        keys = () if arm.bound else shown
+        own = {key: tag(key, arm.settings[key]) for key in keys if key in arm.settings}
+        if arm.runs[0].scenario == "distillation":
+            own |= {key: word for key, word in scored.items() if key in arm.settings}
+        begun.append({"name": arm.name, **own})
+    named = tell_apart([arm.settings for arm in arms], begun)
+    for words in named:
+        del words["name"]
+    return tuple(replace(arm, words=words) for arm, words in zip(arms, named, strict=True))
+
+
+def words_of(group: str, arms: Sequence[Arm]) -> list[dict[str, str]]:
+    """Returns, for each arm, the fewest words that tell its settings of a group from others'.
+
+    Args:
+        group: The first word of the settings' keys.
+        arms: All that are to be told apart, as far as they differ.
+    """
+    owned = [arm.settings_of({group}) for arm in arms]
+    different = list(dict.fromkeys(owned))
+    blank: dict[str, Setting | None] = {key: None for own in different for key, _ in own}
+    told = tell_apart([blank | dict(own) for own in different], [{} for _ in different])
+    return [told[different.index(own)] for own in owned]
+
+
+def tell_apart(
+    settings: Sequence[Mapping[str, Setting | None]], begun: Sequence[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Returns words, by setting, in which all configurations differ.
+
+    Args:
+        settings: The configurations, no two of equal words alike.
+        begun: Words that are said anyway; the fewest further ones are added.
+    """
+    told = [dict(words) for words in begun]
+    while alike := _first_alike(told):
+        used = {key for i in alike for key in told[i]}
+        key, words = _telling([settings[i] for i in alike], used)
+        for i, word in zip(alike, words, strict=True):
+            told[i] |= {key: word} if word else {}
+    return told
+
+
+def _first_alike(told: Sequence[Mapping[str, str]]) -> list[int]:
+    places: dict[tuple[str, ...], list[int]] = {}
+    for i, words in enumerate(told):
+        places.setdefault(tuple(words.values()), []).append(i)
+    return next((same for same in places.values() if len(same) > 1), [])
+
+
+def _telling(
+    alike: Sequence[Mapping[str, Setting | None]], used: Collection[str]
+) -> tuple[str, list[str]]:
+    """Returns a setting that differs and its words in each: in full, where no tags differ."""
+    keys = sorted({key for own in alike for key in own}, key=_rank)
+    ways = [(key, tag) for key in keys if key not in used] + [(key, _in_full) for key in keys]
+    said = ((key, [say(key, own[key]) if key in own else "" for own in alike]) for key, say in ways)
+    return next((key, words) for key, words in said if len(set(words)) > 1)
+
+
+def _rank(key: str) -> tuple[object, ...]:
+    """Where a setting comes among those that might tell: classes before their numbers."""
+    return not key.endswith("_target_"), key not in _TAGS, key.count("."), key
+
+
+def _in_full(key: str, value: Setting | None) -> str:
+    return f"{key} {value!r}"
 
 
 def shared_tags(arms: Sequence[Arm]) -> list[str]:
     """Returns the conditions that all arms share, as words; none for nothing held out."""
     first = arms[0].settings
-    return [tag(k, first[k]) for k in PROBLEM if first.get(k) and not _differ(k, arms)]
+    return [tag(k, first[k]) for k in _PROBLEM if first.get(k) and not _differ(k, arms)]
 
 
 def _differ(key: str, arms: Sequence[Arm]) -> bool:
@@ -248,40 +307,25 @@ def _differ(key: str, arms: Sequence[Arm]) -> bool:
     return len({arm.settings.get(key) for arm in having}) > 1
 
 
-def _first_clash(arms: Sequence[Arm]) -> list[Arm]:
-    by_label: dict[str, list[Arm]] = {}
-    for arm in arms:
-        by_label.setdefault(arm.label, []).append(arm)
-    return next((same for same in by_label.values() if len(same) > 1), [])
-
-
-def _distinguishing_key(arms: Sequence[Arm]) -> str | None:
-    keys = {key for arm in arms for key in arm.settings} - set(arms[0].keys)
-    order = sorted(keys, key=lambda key: (key not in _TAGS, key.count("."), key))
-    texts = {key: {arm.settings.get(key) for arm in arms} for key in order}
-    return next((key for key in order if len(texts[key]) > 1), None)
-
-
-def tag(key: str, value: Setting) -> str:
+def tag(key: str, value: Setting | None) -> str:
     """Returns a setting as a few words for a label.
 
     >>> tag("ipc", 10.0), tag("defence._target_", "fedcl.defences.class_means.ClassMeans")
     ('ipc 10', 'class means')
     >>> tag("rounds", 1.0), tag("rounds", 20.0)
     ('1 round', '20 rounds')
-    >>> tag("method.parameterisation.decoders", "[{'_target_': 'a.Upsample', 'factor': 2}]")
-    'upsample'
-    >>> tag("method.parameterisation.decoders", "[]")
-    'no decoders'
+    >>> tag("attack._target_", None), tag("stream.sizes", "[]")
+    ('no attack', 'no sizes')
     """
-    if key.endswith("_target_"):
+    if value is None or value == "[]":
+        noun = key.removesuffix("._target_").rpartition(".")[2]
+        return "all training images" if noun == "train_images" else f"no {noun}"
+    last = key.rpartition(".")[2]
+    if last == "_target_":
         name = str(value).rpartition(".")[2]
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if key in _IN_WORDS else name
         return words.lower()
     text = value if isinstance(value, str) else f"{value:.12g}"
-    if text == "[]":
-        return f"no {key.rpartition('.')[2]}"
-    if text.startswith("[{"):
-        return " and ".join(_CLASS.findall(text)).lower()
-    words = _TAGS.get(key, f"{key.rpartition('.')[2]} {{}}").format(text)
+    usual = f"scored with {last} {{}}" if key.startswith("evaluation.") else f"{last} {{}}"
+    words = _TAGS.get(key, usual).format(text)
     return words.removesuffix("s") if text == "1" else words

@@ -11,7 +11,8 @@ from experiments.reporting.sections import Section
 from experiments.reporting.tables import Cell, Column, Table
 from fedcl.statistics import mean_interval
 
-BUDGETS = tuple(step * 10**power for power in range(4, 9) for step in (1, 3))  # bytes, 10 kB on
+# Bytes, 10 kB to 300 TB.
+BUDGETS = tuple(step * 10**power for power in range(4, 15) for step in (1, 3))
 
 
 def accuracy_within(section: Section) -> Table | None:

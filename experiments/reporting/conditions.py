@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from experiments.reporting.arms import PROBLEM, Arm, tag
+from experiments.reporting.arms import CONDITIONS, Arm, words_of
 
 
 def by_conditions(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
     """Returns the arms by the conditions in which they differ, as words that labels then lack."""
-    differing = [key for key in PROBLEM if any(key in arm.keys for arm in arms)]
+    told = zip(*(words_of(group, arms) for group in CONDITIONS), strict=True)
     groups: dict[str, list[Arm]] = {}
-    for arm in arms:
-        words = [tag(key, arm.settings[key]) for key in differing if key in arm.settings]
-        keys = tuple(key for key in arm.keys if key not in differing)
-        groups.setdefault(", ".join(words), []).append(replace(arm, keys=keys))
+    for arm, differing in zip(arms, told, strict=True):
+        title = ", ".join(word for words in differing for word in words.values())
+        own = {k: word for k, word in arm.words.items() if k.partition(".")[0] not in CONDITIONS}
+        groups.setdefault(title, []).append(replace(arm, words=own))
     return dict(sorted(groups.items()))

@@ -1,6 +1,7 @@
 """Which differences between arms of one budget are real: tests on the seeds that they share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 
 from experiments.reporting.arms import Arm, paired, shared
 from experiments.reporting.sections import Section
@@ -8,6 +9,8 @@ from experiments.reporting.tables import Cell, Column, Table
 from fedcl.statistics import CONFIDENCE, PairedTest, holm, paired_test, pairs_needed, smallest_p
 
 LEVEL = 1 - CONFIDENCE
+
+Pairs = dict[frozenset[str], tuple[Arm, Arm]]  # by their labels
 
 # What is compared, by a section's headline, which comes first and is what the tests are of.
 _MEASURES = {
@@ -43,45 +46,58 @@ _READING = {
 def differences(section: Section) -> Table | None:
     """Returns each arm against random images and the best other arm among its peers.
 
-    None where no two such arms share two seeds: one difference has no spread to be judged by.
+    The best is picked by the accuracies that are tested, so Holm corrects among all pairs of
+    peers, shown or not. None where no two such arms share two seeds: one difference has no
+    spread to be judged by.
     """
-    found = list(_found(section))
-    if not found:
+    shown = _tested(section, _met(section))
+    if not shown:
         return None
     measures = _MEASURES[section.headline]
-    students = _corrected([test.student for _, _, test in found])
-    flips = _corrected([test.flips for _, _, test in found])
+    among = _tested(section, (pair for peers in section.peers for pair in combinations(peers, 2)))
+    tests = {
+        pair: paired_test(*shared(section.headline, *arms))
+        for pair, arms in (among | shown).items()
+    }
+    students = _corrected([test.student for test in tests.values()])
+    flips = _corrected([test.flips for test in tests.values()])
+    corrected = dict(zip(tests, zip(students, flips, strict=True), strict=True))
     rows = tuple(
         (
             arm.label,
             other.label,
-            float(test.difference.count),
+            float(tests[pair].difference.count),
             *(paired(column.key, arm, other) for column in measures),
-            test.student,
-            test.flips,
-            *corrected,
-            _verdict(*corrected),
+            tests[pair].student,
+            tests[pair].flips,
+            *corrected[pair],
+            _verdict(*corrected[pair]),
         )
-        for (arm, other, test), *corrected in zip(found, students, flips, strict=True)
+        for pair, (arm, other) in shown.items()
     )
-    notes = tuple(_notes([test for _, _, test in found], _READING[section.headline]))
+    notes = tuple(_notes(list(tests.values()), _READING[section.headline]))
     columns = (*_PAIR, *measures, *_TESTS)
     return Table(f"{section.slug}-paired", "Which differences are real", columns, rows, notes=notes)
 
 
-def _found(section: Section) -> Iterator[tuple[Arm, Arm, PairedTest]]:
-    """The pairs of arms, none twice, with the test of their accuracies."""
-    seen = list[set[str]]()
+def _met(section: Section) -> Iterator[tuple[Arm, Arm]]:
+    """Yields each arm with its random rival and with the best of its peers."""
     for peers in section.peers:
         for arm in peers:
-            rivals = (other for other in peers if other is not arm)
-            best = next((other for other in rivals if _pairs(section, arm, other) > 1), None)
-            for other in (section.random_rival(arm), best):
-                if other is None or {arm.label, other.label} in seen:
-                    continue
-                seen.append({arm.label, other.label})
-                if _pairs(section, arm, other) > 1:
-                    yield arm, other, paired_test(*shared(section.headline, arm, other))
+            able = (
+                other for other in peers if other is not arm and _pairs(section, arm, other) > 1
+            )
+            others = section.random_rival(arm), next(able, None)
+            yield from ((arm, other) for other in others if other)
+
+
+def _tested(section: Section, met: Iterable[tuple[Arm, Arm]]) -> Pairs:
+    """Returns the pairs that share two seeds, each once."""
+    found: Pairs = {}
+    for arm, other in met:
+        if _pairs(section, arm, other) > 1:
+            found.setdefault(frozenset({arm.label, other.label}), (arm, other))
+    return found
 
 
 def _pairs(section: Section, arm: Arm, other: Arm) -> int:
@@ -105,13 +121,14 @@ def _notes(tests: Sequence[PairedTest], reading: str) -> Iterator[str]:
     yield f"Arm minus the other on the same seeds, with the paired 95 % t-interval; {reading}"
     yield (
         "p is the accuracy's: by the paired t-test, and by flipping the signs of the seeds' "
-        "differences, which takes nothing for normal. Holm corrects for all rows, "
-        f"{len(tests)}. Real: both corrected p are below 0.05; by t alone: only the t-test's."
+        "differences, which takes nothing for normal. Holm corrects for all pairs of equal "
+        f"budget, {len(tests)}, for the best other arm is picked by the same seeds. Real: both "
+        "corrected p are below 0.05; by t alone: only the t-test's."
     )
     pairs, needed = max(test.difference.count for test in tests), pairs_needed(len(tests))
     if pairs < needed:
         yield (
             "Fewer than six seeds cannot show p < 0.05 by permutation: with n seeds the smallest p "
-            f"is 2 / 2^n, here {smallest_p(pairs):.3g} with {pairs}. Corrected for all rows, sign "
-            f"flips need {needed} seeds."
+            f"is 2 / 2^n, here {smallest_p(pairs):.3g} with {pairs}. Corrected, sign flips "
+            f"need {needed} seeds."
         )

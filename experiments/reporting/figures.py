@@ -34,7 +34,6 @@ from experiments.reporting.uploads import by_client
 MAX_SPREADS = 6
 
 _BARS = "Bars, from three seeds on, are 95 % t-intervals."
-_BANDS = "Bands and bars, from three seeds on, are 95 % t-intervals."
 _BUFFER = "buffer bytes (log scale)"
 _APART = "Points at equal bytes stand slightly apart."
 
@@ -168,23 +167,32 @@ def _uploads(section: Section) -> list[Plate]:
 
 
 def _bytes_sent(section: Section, palette: Palette) -> list[Plate]:
-    charts = _by_conditions(section, palette, BYTES)
+    marks = {title: _raw_images(arms) for title, arms in by_conditions(section.arms).items()}
+    charts = {
+        title: replace(chart, mark=marks[title])
+        for title, chart in _by_conditions(section, palette, BYTES).items()
+    }
     caption = ["Higher and further left is better."]
     if any(chart.levels for chart in charts.values()):
         caption.append(
             "Where a curve crosses the dotted line of a one-shot method is what it takes to do as "
             "well by rounds."
         )
-    raw = [x for arm in section.arms for x in arm.values("raw_bytes").values()]
-    if raw:
-        mean = sum(raw) / len(raw)
-        mark = (f"clients' raw images · {bytes_text(mean)}", mean)
-        charts = {title: replace(chart, mark=mark) for title, chart in charts.items()}
+    if any(marks.values()):
         caption.append(
             "Right of the dashed line, sending the clients' raw images would have been cheaper."
         )
-    caption.append(_BANDS)
+    caption.append(_bands(section))
     return _plate(section, "bytes", "Accuracy over bytes sent", " ".join(caption), charts)
+
+
+def _raw_images(arms: Sequence[Arm]) -> tuple[str, float] | None:
+    """What all arms' clients have as raw images, as a mark; None where arms differ in it."""
+    means = {mean for arm in arms if (mean := arm.mean("raw_bytes"))}
+    if len(means) != 1:
+        return None
+    (mean,) = means
+    return f"clients' raw images · {bytes_text(mean)}", mean
 
 
 def _rounds(section: Section, palette: Palette) -> list[Plate]:
@@ -192,10 +200,17 @@ def _rounds(section: Section, palette: Palette) -> list[Plate]:
         return []
     caption = (
         "The same runs over rounds, which are waits on slow links. A one-shot method is a point, "
-        f"prolonged as a dotted line. {_BANDS}"
+        f"prolonged as a dotted line. {_bands(section)}"
     )
     charts = _by_conditions(section, palette, ROUNDS)
     return _plate(section, "rounds", "Accuracy over rounds", caption, charts)
+
+
+def _bands(section: Section) -> str:
+    """What bands are and, where seeds took unequal rounds, how they are averaged."""
+    uneven = any(len({len(run.history) for run in arm.runs}) > 1 for arm in section.arms)
+    ended = " A seed that reached its target stays where it ended."
+    return f"Bands and bars, from three seeds on, are 95 % t-intervals.{ended * uneven}"
 
 
 def _by_conditions(section: Section, palette: Palette, axis: Axis) -> dict[str, Chart]:
@@ -215,7 +230,7 @@ def _time(section: Section, palette: Palette) -> list[Plate]:
     caption = (
         "Higher and further left is better: what a round costs on the links that were simulated, "
         "the slowest client of each waited for, up to a deadline where there is one. Runs without "
-        f"such links are not shown. {_BANDS}"
+        f"such links are not shown. {_bands(section)}"
     )
     return _plate(section, "seconds", "Accuracy over simulated time", caption, charts)
 
@@ -231,7 +246,7 @@ def _stream(section: Section, palette: Palette) -> list[Plate]:
     )
     caption = (
         "Look at the drop behind each thin line, where a new experience begins: the deeper it is "
-        f"and the less of it comes back, the more is forgotten. {_BANDS}"
+        f"and the less of it comes back, the more is forgotten. {_bands(section)}"
     )
     return _plate(section, "rounds", "Accuracy along the stream", caption, {"": chart})
 

@@ -26,7 +26,8 @@ SCENARIOS = {
 }
 # Where a run happened, the seed, over which arms are averaged, and what else is looked at.
 _NOT_SETTINGS = frozenset(
-    {"seed", "output", "data_root", "threads", "device"} | {"stores", "across", "race", "random"}
+    {"seed", "output", "data_root", "threads", "device"}
+    | {"stores", "across", "race", "random", "whole"}
 )
 
 
@@ -189,16 +190,19 @@ def _place(run: Run) -> tuple[object, ...]:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:
-    """Returns a nested configuration as dotted keys; lists become text, nulls are left out.
+    """Returns a nested configuration as dotted keys; nulls are left out.
 
-    All numbers become floats, so that ``alpha=1`` and ``alpha=1.0`` are one setting.
+    All numbers become floats, so that ``alpha=1`` and ``alpha=1.0`` are one setting. Parts of a
+    list are numbered where they are mappings; other lists become text.
 
-    >>> flatten({"buffer": {"images": 20, "bytes": None}, "ipc": 1})
-    {'buffer.images': 20.0, 'ipc': 1.0}
+    >>> flatten({"buffer": {"images": 20, "bytes": None}, "decoders": [{"factor": 2}], "ipc": 1})
+    {'buffer.images': 20.0, 'decoders.0.factor': 2.0, 'ipc': 1.0}
     """
     flat: dict[str, Setting] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+            flat |= flatten({str(i): part for i, part in enumerate(value)}, f"{prefix}{key}.")
+        elif isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         elif value is not None:
             flat[f"{prefix}{key}"] = float(value) if isinstance(value, int | float) else str(value)

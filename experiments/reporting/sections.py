@@ -63,12 +63,12 @@ class Section:
     def budget(self, arm: Arm) -> tuple[object, ...]:
         """Returns what arms have to share to be rivals: their conditions and what they store.
 
-        Small sets share the bytes of their images per class, buffers their bytes to two digits:
-        those that they were allowed or, if more, took. What is sent is an outcome beside the
-        accuracy, not a budget.
+        Small sets share the bytes of their images per class and how they are scored, buffers
+        their bytes to two digits: those that they were allowed or, if more, took. What is sent is
+        an outcome beside the accuracy, not a budget.
         """
         if self.scenario == "distillation":
-            return arm.size, *arm.conditions
+            return arm.size, *arm.conditions, *arm.evaluation
         stored = arm.mean("buffer_bytes")
         if stored and self.scenario == "continual":  # elsewhere each client is allowed as much
             stored = max(stored, float(arm.settings.get("buffer.bytes", 0.0)))

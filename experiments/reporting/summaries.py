@@ -191,7 +191,8 @@ def _winners(table: Table, rows: Sequence[int], column: int) -> list[int]:
 def _notes(section: Section, bold: bool) -> Iterable[str]:
     yield "Mean ± half width of the 95 % t-interval over seeds."
     if bold:
-        among = " among arms of equal budget and conditions" if len(section.rivals) > 1 else ""
+        equal = "conditions" if section.scenario == "federated" else "budget and conditions"
+        among = f" among arms of equal {equal}" if len(section.rivals) > 1 else ""
         bounds = [arm.label for arm in section.arms if arm.bound]
         part = "is a bound and takes" if len(bounds) == 1 else "are bounds and take"
         aside = f"; {' and '.join(bounds)} {part} no part" if bounds else ""

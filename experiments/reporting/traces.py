@@ -44,14 +44,22 @@ def over_rounds(arms: Sequence[Arm], looks: Mapping[str, Style], axis: Axis) -> 
 
 
 def curve(arm: Arm, style: Style, axis: Axis) -> Trace:
-    """Returns an arm's accuracy over what adds up with its rounds, as a band."""
-    length = min(len(run.history) for run in arm.runs)
-    accuracy = np.array([run.curve("accuracy")[:length] for run in arm.runs])
-    x = np.mean([axis.so_far(run)[:length] for run in arm.runs], axis=0)
+    """Returns an arm's accuracy over what adds up with its rounds, as a band.
+
+    A seed that has ended stays where it is, so that the last point is what the arm took in all.
+    """
+    accuracy = _padded([run.curve("accuracy") for run in arm.runs])
+    x = _padded([axis.so_far(run) for run in arm.runs]).mean(axis=0)
     kept = np.isfinite(accuracy).all(axis=0) & np.isfinite(x)
     intervals = [mean_interval(column) for column in accuracy.T[kept].tolist()]
     trace = Trace.through(arm.label, style, zip(x[kept], intervals, strict=True))
     return replace(trace, band=True)
+
+
+def _padded(columns: Sequence[Array]) -> Array:
+    """Returns the columns as rows of one length, each with its last value to the end."""
+    length = max(map(len, columns))
+    return np.array([np.pad(column, (0, length - len(column)), "edge") for column in columns])
 
 
 def positions(run: Run) -> Array:

@@ -10,7 +10,7 @@ _COLUMNS = (
     Column("rejected_malicious", "Malicious set aside", "percent"),
     Column("rejected_honest", "Honest set aside", "percent"),
     Column("rejected_rare", "Of those with rare classes", "percent"),
-    Column("failures", "Refused as malformed", "count"),
+    Column("failures", "Failures", "count"),
 )
 # What a run records only where there is an attack or a defence.
 METRICS = frozenset({"malicious", *(column.key for column in _COLUMNS[1:5])})

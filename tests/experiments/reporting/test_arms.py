@@ -16,7 +16,7 @@ def test_runs_that_differ_in_the_seed_only_are_one_arm(three):
     "key",
     [
         *("output", "data_root", "threads", "device"),
-        *("stores", "across", "race", "random"),
+        *("stores", "across", "race", "random", "whole"),
     ],
 )
 def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
@@ -41,10 +41,17 @@ def test_arms_that_keep_images_in_two_ways_are_named_by_them_and_not_by_their_st
     methods = [{"parameterisation": {"decoders": made}, "iterations": n} for made, n in kept]
     arms = group([run(config={"method": method}) for method in methods])
     assert sorted(arm.label for arm in arms) == [
-        "dm · no decoders",
+        "dm",
         "dm · upsample",
-        "dm · upsample and hallucinators",
+        "dm · upsample · hallucinators",
     ]
+
+
+def test_arms_whose_parts_differ_in_a_number_are_named_by_it(run):
+    parts = [[{"_target_": "a.Upsample", "factor": factor}] for factor in (2, 4)]
+    methods = [{"parameterisation": {"decoders": made}} for made in parts]
+    arms = group([run(config={"method": method}) for method in methods])
+    assert [arm.label for arm in arms] == ["dm · factor 2", "dm · factor 4"]
 
 
 def test_settings_that_follow_from_the_method_stay_out_of_labels(run):
@@ -163,10 +170,60 @@ def test_networks_are_named_where_they_differ_and_shared_otherwise(run):
     assert shared_tags(group([on("dm", "MLP"), on("random", "MLP")])) == ["mlp"]
 
 
-def test_arms_that_nothing_shown_tells_apart_are_coped_with(run):
+def test_arms_whose_tags_are_equal_are_named_in_full_and_hide_no_other_arm(run):
     targets = ("a.Pixels", "b.Pixels")
-    arms = group([run(config={"method": {"_target_": target}}) for target in targets])
-    assert [arm.label for arm in arms] == ["dm · pixels", "dm · pixels"]
+    same = [run("dc", config={"method": {"_target_": target}}) for target in targets]
+    others = [run("dm", config={"method": {"lr": lr}}) for lr in (0.1, 1.0)]
+    assert [arm.label for arm in group([*same, *others])] == [
+        "dc · method._target_ 'a.Pixels'",
+        "dc · method._target_ 'b.Pixels'",
+        "dm · lr 0.1",
+        "dm · lr 1",
+    ]
+
+
+def test_settings_of_one_word_leave_no_two_labels_alike(run):
+    parts = ({"a": {"epochs": 1}}, {"b": {"epochs": 1}}, {})
+    labels = {arm.label for arm in group([run(config=config) for config in parts])}
+    assert labels == {"dm", "dm · a.epochs 1.0", "dm · epochs 1"}
+
+
+def test_a_back_end_is_no_part_of_the_method(run, section):
+    def on(kind, name):
+        backend = {"backend": {"_target_": f"experiments.backends.{kind}"}}
+        return run(name, "federated", config=backend, metrics={"accuracy": 0.5})
+
+    ray = section(on("ray.Ray", "one_shot-dm-ray"), on("ray.Ray", "one_shot-random-ray"))
+    dm, random = ray.arms
+    assert (dm.family, dm.method, dm.label) == ("one_shot", "dm", "one_shot-dm")
+    assert ray.random_rival(dm) is random
+    both = section(on("ray.Ray", "fedavg-ray"), on("local.Local", "fedavg"))
+    assert {arm.label for arm in both.arms} == {"fedavg · ray", "fedavg · local"}
+
+
+def test_small_sets_that_are_scored_otherwise_say_so_and_are_no_rivals(run, section):
+    def arm(name, **evaluation):
+        return run(name, config={"ipc": 1, "evaluation": evaluation}, metrics={"accuracy": 0.5})
+
+    found = section(
+        arm("dm", updates=None, batch=256, momentum=0.9),
+        arm("dm", updates=600, batch=256, momentum=0.9),
+        arm("frepo", updates=600, batch=500, momentum=0.0),
+        arm("random", updates=600, batch=500, momentum=0.0),
+    )
+    assert [arm.label for arm in found.arms] == [
+        "dm",
+        "dm · scored after 600 updates · scored with batch 256",
+        "frepo · scored after 600 updates · scored with batch 500",
+        "random · scored after 600 updates · scored with batch 500",
+    ]
+    assert sorted(len(arms) for arms in found.rivals) == [1, 1, 2]
+
+
+def test_a_server_that_trains_otherwise_is_its_method_and_not_its_judge(run):
+    epochs = {"fedavg": 300, "one_shot-dm": 100}
+    runs = [run(n, "federated", config={"evaluation": {"epochs": e}}) for n, e in epochs.items()]
+    assert [arm.label for arm in group(runs)] == ["fedavg", "one_shot-dm"]
 
 
 def test_a_word_is_an_arms_if_all_its_runs_have_it(run):

@@ -58,3 +58,12 @@ def test_a_budget_that_one_seed_cannot_pay_with_is_a_dash(rounds, section):
 
 def test_arms_of_one_round_at_one_price_need_no_table(rounds, section):
     assert accuracy_within(section(rounds("one_shot-dm", [0.7]))) is None
+
+
+def test_the_last_budget_pays_for_the_dearest_arm(rounds, section, monkeypatch):
+    monkeypatch.undo()
+    cheap, dear = rounds("one_shot-dm", [0.7]), rounds("fedavg", [0.1, 0.2])
+    for row in dear.record["history"]:
+        row["bytes_up"] = 10**9
+    last = list(cells(accuracy_within(section(cheap, dear)))["fedavg"].items())[-1]
+    assert (last[0], last[1].mean) == ("3000000000", 0.2)

@@ -17,6 +17,16 @@ def test_one_shot_alone_has_no_chart_over_rounds(rounds, section):
     assert titles(both)[-2:] == ["Accuracy over bytes sent", "Accuracy over rounds"]
 
 
+def test_captions_say_what_seeds_of_unequal_rounds_do(rounds, section):
+    def caption(*seeds):
+        found = section(*(rounds("fedavg", a, seed=i) for i, a in enumerate(seeds)))
+        return plates(found, Palette.of([]))[0].caption
+
+    said = "A seed that reached its target stays where it ended."
+    assert said in caption([0.25, 0.75], [0.75])
+    assert said not in caption([0.25, 0.75], [0.5, 0.75])
+
+
 def test_the_front_comes_first_and_needs_two_arms(rounds, section):
     one, other = rounds("one_shot-dm", [0.5]), rounds("fedavg", [0.25, 0.5])
     assert titles(section(one, other))[0] == "Accuracy over bytes: the Pareto front"
@@ -37,6 +47,22 @@ def test_each_problem_has_its_own_chart(rounds, section):
     ]
     assert all(panel.alt.endswith("for fedavg, fedprox.") for panel in panels)
     assert len(by_title["Accuracy over bytes: the Pareto front"].panels) == 1
+
+
+def test_raw_images_are_a_mark_in_the_panel_whose_arms_agree_on_them(rounds, section):
+    def arm(name, alpha, raw):
+        made = rounds(name, [0.25, 0.5], config={"partition": {"alpha": alpha}})
+        made.record["metrics"]["raw_bytes"] = raw
+        return made
+
+    found = section(
+        *(arm(name, alpha, 1000 * alpha) for name in ("fedavg", "fedprox") for alpha in (1, 2)),
+        *(arm(name, 3, raw) for name, raw in (("fedavg", 3000), ("fedprox", 4000))),
+    )
+    by_title = {plate.title: plate for plate in plates(found, Palette.of([]))}
+    legends = [_told(panel.figure) for panel in by_title["Accuracy over bytes sent"].panels]
+    raw = [[" ".join(label.split()) for label in told if "raw" in label] for told in legends]
+    assert raw == [["clients' raw images · 1.00 kB"], ["clients' raw images · 2.00 kB"], []]
 
 
 def test_an_arm_looks_the_same_under_all_conditions(rounds, section):

@@ -70,7 +70,7 @@ def test_gain_is_over_random_images_of_the_same_evaluation(run, section):
         arm("random", 300, 0.5), arm("random", 600, 0.6), arm("dm", 600, 0.9), arm("dc", 900, 0.8)
     )
     gains = {row["arm"]: row["gain"].mean for row in rows_of(summary(found)) if row["gain"]}
-    assert gains == {"dm": pytest.approx(0.3)}
+    assert gains == {"dm · scored after 600 updates": pytest.approx(0.3)}
 
 
 def test_best_is_told_for_each_budget_and_bounds_take_no_part(run, section):
@@ -88,6 +88,20 @@ def test_best_is_told_for_each_budget_and_bounds_take_no_part(run, section):
     )
     # Rows: joint, a 50, b 50, a 20, b 20; columns: arm, seeds, accuracy, forgetting.
     assert summary(found).best == {(1, 2), (3, 2), (2, 3), (3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "equal"),
+    [("federated", "equal conditions."), ("distillation", "equal budget and conditions.")],
+)
+def test_bold_names_what_its_arms_share(run, section, scenario, equal):
+    found = section(
+        *(
+            run(name, scenario, config={"clients": clients}, metrics={"accuracy": accuracy})
+            for name, clients, accuracy in (("dm", 1, 0.5), ("dc", 1, 0.4), ("dm", 2, 0.3))
+        )
+    )
+    assert summary(found).notes[1] == f"Bold: the best mean among arms of {equal}"
 
 
 def test_fewer_than_three_seeds_say_so(run, three, section):

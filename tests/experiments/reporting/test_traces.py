@@ -82,9 +82,14 @@ def test_rounds_of_an_experience_share_its_length(run):
     np.testing.assert_array_equal(positions(found), [0.5, 1, 1.25, 1.5, 1.75, 2])
 
 
-def test_seeds_of_unequal_length_are_cut_to_the_shortest(rounds):
-    (arm,) = group([rounds("fedavg", [0.1, 0.2, 0.3]), rounds("fedavg", [0.3, 0.4], seed=1)])
-    assert len(curve(arm, RED, ROUNDS).x) == 2
+def test_a_seed_that_reached_its_target_stays_where_it_ended(rounds):
+    # A round is 150 bytes: after three, 450 and 150.
+    (arm,) = group([rounds("fedavg", [0.25, 0.5, 0.75]), rounds("fedavg", [0.75], seed=1)])
+    assert arm.iterative
+    line = curve(arm, RED, BYTES)
+    np.testing.assert_array_equal(line.x, [150, 225, 300])
+    np.testing.assert_array_equal(line.mean, [0.5, 0.625, 0.75])
+    assert line.x[-1] == arm.mean("bytes_total")
 
 
 def test_one_shot_arms_are_points_prolonged_by_a_level(rounds, section):

@@ -40,5 +40,10 @@ def test_every_contested_arm_has_a_row_with_its_means(three, section):
     assert not set(not_shown(runs)) & {"malicious", "attack_success", "rejected_honest"}
 
 
+def test_failures_are_headed_as_what_is_counted(three, section):
+    table = trust(section(*three("dm", "federated", ATTACK, **COMMON)))
+    assert [column.title for column in table.columns if column.key == "failures"] == ["Failures"]
+
+
 def test_honest_arms_alone_need_no_table(three, section):
     assert trust(section(*three("dm", "federated", accuracy=[0.9, 0.8, 0.7]))) is None
