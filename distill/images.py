@@ -163,6 +163,11 @@ class LabelledImages:
         return cls(images, labels, parts[0].num_classes, torch.cat(soft) if soft else None)
 
 
+def bytes_of(image: Tensor) -> bytes:
+    """Returns an image's values as bytes, by which it is known again."""
+    return image.cpu().numpy().tobytes()
+
+
 def stored_bytes(count: int, image_shape: Sequence[int], store: str) -> int:
     """Returns the bytes of ``count`` images and their labels, one byte a label.
 

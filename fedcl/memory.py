@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.checks import one_of, whole
 from distill.condenser import Condenser, Given, Task, condense
-from distill.images import LabelledImages, Normalisation
+from distill.images import LabelledImages, Normalisation, bytes_of
 from distill.labels import learns_distributions
 from distill.networks import ImageShape
 from distill.rng import derive, subseed
@@ -400,12 +400,10 @@ class Memory:
 
     def _unchanged(self, label: int, images: Tensor, rows: Tensor) -> Tensor:
         """Returns rows where images that this memory keeps have theirs: none is rounded twice."""
-        stored = self.kept[label]
-        decoded = self.budget.store.decode(stored, self._frame)
-        same = (images.flatten(1).unsqueeze(1) == decoded.flatten(1)).all(2)
-        rows, known = rows.clone(), same.any(1)
-        rows[known] = stored[same.int().argmax(1)[known]]
-        return rows
+        decoded = self.budget.store.decode(self.kept[label], self._frame)
+        known = dict(zip(map(bytes_of, decoded), self.kept[label], strict=True))
+        pairs = zip(map(bytes_of, images), rows, strict=True)
+        return torch.stack([known.get(image, row) for image, row in pairs])
 
     def _sharing(self, images: Sequence[Tensor]) -> Self:
         """Returns this memory with its rows, and images that will join them, sharing the same."""

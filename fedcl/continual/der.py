@@ -29,7 +29,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from distill.checks import at_least
 from distill.condenser import Condenser
-from distill.images import LabelledImages
+from distill.images import LabelledImages, bytes_of
 from distill.networks import Network
 from distill.training import SCORED_AT_ONCE
 from fedcl.continual.base import Batch, Lesson, Moment, Rehearsal, State, plain
@@ -92,10 +92,6 @@ def kept_logits(network: Network, held: LabelledImages, before: Moment) -> Tenso
     """
     network.eval()
     logits = torch.cat([network(part) for part in torch.split(held.images, SCORED_AT_ONCE)])
-    had = dict(zip(map(_bytes, before.held.images), before.left.get("logits", ()), strict=False))
-    pairs = zip(map(_bytes, held.images), logits, strict=True)
+    had = dict(zip(map(bytes_of, before.held.images), before.left.get("logits", ()), strict=False))
+    pairs = zip(map(bytes_of, held.images), logits, strict=True)
     return torch.stack([had.get(image, row) for image, row in pairs])
-
-
-def _bytes(image: Tensor) -> bytes:
-    return image.cpu().numpy().tobytes()

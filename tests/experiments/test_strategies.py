@@ -55,12 +55,20 @@ SHORT = ["objective.inner_steps=2", "method.rate_count=2", "method.iterations=1"
 
 
 @pytest.mark.parametrize("strategy", [s for s in FREE if s not in ("icarl", "scr")])
-@pytest.mark.parametrize("more", [[], ["parameterisation=tiles", "buffer.images=80"]])
-def test_strategies_that_take_distributions_replay_them(strategy, more, tmp_path):
-    found = metrics([f"continual={strategy}", *SOFT.split(), *SHORT, *more], tmp_path)
+def test_strategies_that_take_distributions_replay_them(strategy, tmp_path):
+    found = metrics([f"continual={strategy}", *SOFT.split(), *SHORT], tmp_path)
     # 64 pixels, a byte for the class and two for each of ten shares
-    assert found["buffer_bytes"] <= (80 if more else 20) * 85
+    assert (found["buffer_images"], found["buffer_bytes"]) == (20, 20 * 85)
     assert found["average_accuracy"] > 0
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_decoded_sets_keep_distributions_where_asked(labels, tmp_path):
+    words = [*SOFT.split(), *SHORT, "parameterisation=tiles", "buffer.images=80"]
+    found = metrics(["continual=replay", *words, f"buffer.labels={labels}"], tmp_path)
+    # four images in the numbers of one, a byte for each share, and a range for each set
+    share = found["buffer_bytes"] / found["buffer_images"]
+    assert share < 64 / 4 + 2 if labels == "hard" else 26 < share < 64 / 4 + 12
 
 
 IMPOSSIBLE = {
