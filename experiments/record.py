@@ -1,5 +1,6 @@
 """A run's folder: configuration, checkpoint, record. Nothing half-written stays behind."""
 
+import errno
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from experiments.errors import CommandError
 from experiments.scenarios.base import Progress
 
 SCHEMA = 1
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 SPENT = "spent"  # seconds of a run until its checkpoint
 PACKAGES = ("fedcl", "torch", "numpy", "scikit-learn", "flwr", "avalanche-lib", "hydra-core")
 
@@ -61,6 +63,8 @@ class RunFolder:
     def owned(self) -> Iterator[None]:
         """Makes the folder and keeps other processes from running the same for the while.
 
+        A file system without locks keeps nobody out.
+
         Raises:
             CommandError: If it can't be made, or another process has it.
         """
@@ -70,13 +74,17 @@ class RunFolder:
             raise CommandError(f"output must be a folder that can be made: {error}") from error
         folder = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CommandError(f"{self.path} is being run by another process: wait") from error
-        else:
+            self._lock(folder)
             yield
         finally:
             os.close(folder)
+
+    def _lock(self, folder: int) -> None:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise CommandError(f"{self.path} is being run by another process: wait") from error
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Makes the folder, writes ``config.yaml`` and removes an older record.

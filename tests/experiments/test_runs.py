@@ -1,5 +1,6 @@
 """Equal seeds give equal records, and a killed run ends with the numbers of an unbroken one."""
 
+import errno
 import json
 import math
 import sys
@@ -183,6 +184,15 @@ def test_two_processes_never_make_the_same_run(tmp_path):
     assert not folder.completed()
     run(kind, words, command="test")
     assert folder.completed()
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("experiments.record.fcntl.flock", unable)
+    with RunFolder(tmp_path / "run").owned(), RunFolder(tmp_path / "run").owned():
+        assert (tmp_path / "run").is_dir()
 
 
 @pytest.mark.parametrize("text", ["{", "3", "{}", '{"status": "failed"}'])
