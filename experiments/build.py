@@ -79,6 +79,8 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     values = _resolved(config, used)
     _refuse_updates(values, fields)
     _refuse_other_than_bools(values)
+    if not isinstance(values["output"], str):
+        raise CommandError(f"output must be a folder, as output=FOLDER, got {values['output']}")
     return Plan(
         scenario=_instantiated(values, fields),
         kind=kind,

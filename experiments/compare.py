@@ -102,15 +102,13 @@ class Comparison:
             raise CommandError(f"jobs must be a whole number >= 1, got {jobs!r}")
         if own.get("report") == "":
             raise CommandError("report must be a folder, as report=FOLDER, got nothing")
-        report = Path(own.get("report", f"reports/{words[0]}"))
-        check_out(report)
         return cls(
             name=words[0],
             title=str(content["title"]),
             arms=_arms(content, seeds, [*content.get("shared", "").split(), *shared]),
             seeds=len(seeds),
             jobs=int(jobs),
-            report=report,
+            report=Path(own.get("report", f"reports/{words[0]}")),
             published=[Published.of(entry) for entry in content.get("published", [])],
         )
 
@@ -127,9 +125,9 @@ def compare(words: Sequence[str]) -> Path:
         RunFailedError: After the report is written, if any run failed.
     """
     comparison = Comparison.of(words)
+    page = report = comparison.report
+    check_out(report)
     folders, failures = _run_all(comparison.arms, comparison.jobs)
-    report = comparison.report
-    page = report
     if folders:
         page = write_report(folders, report, comparison.title, comparison.published)
     if failures:

@@ -61,15 +61,9 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
 
 
 def folder_of(planned: Plan) -> RunFolder:
-    """Returns the folder of a run, whether or not it is there.
-
-    Raises:
-        CommandError: If the output is no folder's name.
-    """
-    output = planned.settings["output"]
-    if not isinstance(output, str):
-        raise CommandError(f"output must be a folder, as output=FOLDER, got {output}")
-    return RunFolder(Path(output) / planned.kind / planned.name / planned.config_hash)
+    """Returns the folder of a run, whether or not it is there."""
+    output = Path(planned.settings["output"])
+    return RunFolder(output / planned.kind / planned.name / planned.config_hash)
 
 
 def forecast(planned: Plan) -> Forecast:

@@ -31,6 +31,7 @@ from distill.checks import whole
 from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
+from fedcl.continual.answers import among
 from fedcl.continual.base import Lesson, Moment, Rehearsal, State, plain
 from fedcl.memory import Budget
 
@@ -95,7 +96,7 @@ def interference(
     def losses(weights: State, data: LabelledImages) -> Tensor:
         logits = functional_call(network, dict(weights), (data.images,))
         if moment.answers is not None:
-            logits = logits.masked_fill(~moment.answers[data.labels], -torch.inf)
+            logits = among(logits, moment.answers[data.labels])
         return F.cross_entropy(logits, data.labels, reduction="none")
 
     weights = dict(network.named_parameters())
