@@ -191,10 +191,11 @@ def git_commit() -> str | None:
     return done.stdout.strip()
 
 
-def machine() -> str:
-    """Returns cores, processor and memory in a few words."""
+def machine(device: str = "cpu") -> str:
+    """Returns cores, processor, memory and, where it computes, the accelerator in a few words."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} x {_processor()}, {memory:.0f} GiB"
+    accelerator = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
+    return f"{os.cpu_count()} x {_processor()}, {memory:.0f} GiB{accelerator}"
 
 
 def _processor() -> str:

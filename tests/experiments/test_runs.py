@@ -15,7 +15,7 @@ from experiments.build import plan
 from experiments.cli import main
 from experiments.errors import CommandError, RunFailedError
 from experiments.peak import peak_bytes
-from experiments.record import RunFolder
+from experiments.record import RunFolder, machine
 from experiments.reporting.images import Stack
 from experiments.run import _device, folder_of, run
 
@@ -305,6 +305,11 @@ def test_an_accelerator_is_refused_where_clients_work_elsewhere(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(CommandError, match="device must be cpu where clients work in other"):
         _device("cuda", here=False)
+
+
+def test_machine_names_the_accelerator_where_it_computes(monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    assert machine("cuda") == f"{machine('cpu')}, NVIDIA H100 80GB HBM3"
 
 
 DIVERGING = (
