@@ -182,12 +182,14 @@ def train(
     forward = additions.forward or (lambda images, _answers: (network(images), 0.0))
     network.train()
     wanted = recipe.wanted(data)
-    optimiser, loss = recipe.build_optimiser(network), 0.0
+    optimiser = recipe.build_optimiser(network)
+    # Summed where it is computed: a step must not wait for an accelerator.
+    loss = torch.zeros((), dtype=torch.float64, device=data.images.device)
     for epoch in range(recipe.epochs):
         if epoch == recipe.decay_after:
             optimiser = recipe.build_optimiser(network, 0.1)
         recipe.pace(optimiser, epoch)
-        loss = 0.0
+        loss.zero_()
         for rows in torch.split(torch.randperm(len(data), generator=rng), recipe.batch):
             images, answers = _batch((data.images, wanted), rows, additions.replayed, rng)
             images, answers = recipe.seen(images, answers, data.num_classes, rng)
@@ -200,10 +202,10 @@ def train(
                 additions.adjust_gradients(network)
             recipe.limit(network)
             optimiser.step()
-            loss += batch_loss.item() * len(rows) / len(data)
+            loss += batch_loss.detach().double() * len(rows) / len(data)
             if additions.enough is not None and additions.enough():
-                return loss
-    return loss
+                return loss.item()
+    return loss.item()
 
 
 def _batch(
