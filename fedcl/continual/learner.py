@@ -2,12 +2,9 @@
 
 import copy
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import chain
-from types import ModuleType
 from typing import Any, final
 
 import torch
@@ -23,15 +20,9 @@ from distill.work import Work
 from fedcl.continual.answers import Restricted, among, answers_by_class
 from fedcl.continual.base import ContinualMethod, Lesson, Moment, State
 from fedcl.continual.keeper import Keeper
+from fedcl.continual.late import avalanche_loop
 from fedcl.memory import Memory
 from fedcl.streams.base import Experience
-
-
-def _loop() -> ModuleType:
-    """Imports Avalanche late, as it takes seconds, and without its complaints about solvers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return import_module("fedcl.continual.avalanche_loop")
 
 
 @final
@@ -103,7 +94,7 @@ class Learner:
             FloatingPointError: If training leaves a weight that isn't finite.
         """
         if self.method.learns != "memory":
-            _loop()  # its import is no part of training
+            avalanche_loop()  # its import is no part of training
         clock, keeper, ahead = time.perf_counter(), self.keeper, self._ahead
         filled = 0.0 if keeper is None else keeper.seconds
         if keeper is not None and ahead:
@@ -185,7 +176,7 @@ class Learner:
             network.load_state_dict(self._fresh("network", index).state_dict())
             train(network, self._held, recipe, derive(seed, "training"), self._told(network))
             return recipe.epochs * len(self._held)
-        loop = _loop()
+        loop = avalanche_loop()
         keeper = self.keeper
         watch = None
         if keeper is not None and keeper.staged:
