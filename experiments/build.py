@@ -48,7 +48,7 @@ class Plan:
         scenario: What is to be run.
         kind: Which scenario it is.
         name: What the run is called by.
-        config: Every value, resolved.
+        config: Every value, resolved; with the digest of a user's own data.
         config_hash: Of everything that decides the numbers.
         settings: The keys of the run: seed, device, threads, output, data_root.
         words: The overrides that it was composed from.
@@ -81,8 +81,11 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     _refuse_other_than_bools(values)
     if not isinstance(values["output"], str):
         raise CommandError(f"output must be a folder, as output=FOLDER, got {values['output']}")
+    scenario = _instantiated(values, fields)
+    if (digest := scenario.dataset.digest()) is not None:
+        values["dataset"] |= {"sha256": digest}
     return Plan(
-        scenario=_instantiated(values, fields),
+        scenario=scenario,
         kind=kind,
         name=_name({key: choices.get(key) for key in used}),
         config=values,

@@ -5,6 +5,7 @@ part; the test part is fixed and never used for a choice. Every division is stra
 one image of each class, then the rest in proportion to the classes' sizes.
 """
 
+import hashlib
 import logging
 import math
 import os
@@ -96,6 +97,10 @@ class DatasetSource(ABC):
         Raises:
             ValueError: If the data cannot be had, are malformed, or are too few.
         """
+
+    def digest(self) -> str | None:
+        """Returns the SHA-256 of what a user may change under the same name, if there is such."""
+        return None
 
 
 @final
@@ -327,6 +332,14 @@ class NpzFile(DatasetSource):
         training, test = labelled(read_npz(path), str(path))
         names = [str(label) for label in range(training.num_classes)]
         return self._preparation().apply(Stored(self.name, training, test, names), seed)
+
+    def digest(self) -> str | None:
+        """Returns the file's SHA-256, None where there is no file."""
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _preparation(self) -> Preparation:
         return Preparation(self.validation, self.train_images, self.mean, self.std)

@@ -10,6 +10,7 @@ from torch import Tensor
 from distill.images import LabelledImages
 from distill.synthetic import SyntheticSet
 from experiments.forecast import Forecast
+from fedcl.datasets import DatasetSource
 
 
 @final
@@ -76,7 +77,13 @@ class Run(ABC):
 
 
 class Scenario(ABC):
-    """A scenario's fields. Subclasses are final frozen dataclasses; YAML fills them."""
+    """A scenario's fields. Subclasses are final frozen dataclasses; YAML fills them.
+
+    Attributes:
+        dataset: Where the images come from.
+    """
+
+    dataset: DatasetSource
 
     @abstractmethod
     def prepare(self, device: str) -> Run:

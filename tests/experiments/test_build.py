@@ -1,5 +1,7 @@
 """Every YAML composes and builds; a wrong word gets one line and leaves nothing."""
 
+import hashlib
+
 import pytest
 import yaml
 
@@ -77,6 +79,18 @@ def test_hash_changes_with_what_decides_the_numbers_only():
     assert first == plan("distillation", ["method=random", "output=elsewhere"]).config_hash
     assert first != plan("distillation", ["method=random", "seed=1"]).config_hash
     assert first != plan("distillation", ["method=random", "network.width=8"]).config_hash
+
+
+def test_changed_data_of_ones_own_are_another_run(tmp_path):
+    file, words = tmp_path / "mine.npz", ["method=random", "dataset=npz"]
+    hashes = [plan("distillation", [*words, f"dataset.path={file}"]).config_hash]  # no file yet
+    for content in (b"one", b"two", b"one"):
+        file.write_bytes(content)
+        composed = plan("distillation", [*words, f"dataset.path={file}"])
+        assert composed.config["dataset"]["sha256"] == hashlib.sha256(content).hexdigest()
+        hashes.append(composed.config_hash)
+    assert hashes[1] == hashes[3]
+    assert len(set(hashes)) == 3
 
 
 def test_a_sweep_is_every_combination():
