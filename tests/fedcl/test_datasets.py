@@ -15,8 +15,9 @@ import yaml
 
 from distill.images import LabelledImages, Normalisation
 from distill.rng import derive
-from fedcl import datasets
 from fedcl.datasets import Dataset, Digits, ImageFiles, InSequence, NpzFile, folder, stratified
+from fedcl.datasets.arrays import KEYS
+from fedcl.datasets.image_files import NAMES
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data"
@@ -314,7 +315,7 @@ def test_damaged_member_is_refused(tmp_path):
 def test_member_that_is_no_array_is_refused(tmp_path):
     source = npz(tmp_path)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
-        for key in datasets.KEYS:
+        for key in KEYS:
             archive.writestr(key, "text")
     with pytest.raises(ValueError, match=r"x_train of .* must be an array, got bytes"):
         replace(source, path=str(tmp_path / "x.npz")).load(0)
@@ -537,7 +538,7 @@ def test_every_config_builds_its_source_and_says_what_it_is(path):
 
 def test_configs_cover_every_named_data_set():
     assert {path.stem for path in CONFIGS} == {
-        *datasets.NAMES,
+        *NAMES,
         "digits",
         "digits_then_fashion",
         "npz",
