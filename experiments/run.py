@@ -44,7 +44,10 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
         CommandError: If the words are wrong or don't fit the data; no folder is left.
         RunFailedError: If the run failed; the record says so.
     """
-    planned = plan(kind, overrides)
+    return _run(plan(kind, overrides), command, bar)
+
+
+def _run(planned: Plan, command: str, bar: bool = True) -> Path:
     folder = folder_of(planned)
     if folder.completed():
         logger.info("%s has completed before", folder.path)
@@ -88,12 +91,11 @@ def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
         RunFailedError: After the last one, if any failed.
     """
     combinations = swept(overrides)
-    for words in combinations:
-        plan(kind, words)
+    plans = [plan(kind, words) for words in combinations]
     failures = []
-    for words in combinations:
+    for words, planned in zip(combinations, plans, strict=True):
         try:
-            yield run(kind, words, " ".join(["fedcl", verb, *words]))
+            yield _run(planned, " ".join(["fedcl", verb, *words]))
         except RunFailedError as error:
             failures.append(f"{' '.join(words)}: {error}")
     if failures:

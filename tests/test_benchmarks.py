@@ -176,14 +176,14 @@ def test_a_step_with_a_memory_passes_as_many_images_as_one_without(capsys):
 
 def test_records_of_completed_arms_are_packed_beside_those_of_other_machines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, second = Comparison.of(["toy"]).arms[:2]
+    first, second = Comparison.of(["federated_partial"]).arms[:2]
     for arm, status in ((first, "completed"), (second, "failed")):
         folder = folder_of(plan(arm.kind, arm.words)).path
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(f'{{"status": "{status}"}}')
     archive = tmp_path / "records.tar.xz"
     records.pack({"runs/elsewhere/record.json": b"{}"}, archive)
-    together = records.held(archive) | records.finished("toy")
+    together = records.held(archive) | records.finished("federated_partial")
     records.pack(together, archive)
     assert records.held(archive) == together
     path = str(folder_of(plan(first.kind, first.words)).path / "record.json")

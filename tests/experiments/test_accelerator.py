@@ -14,7 +14,7 @@ from toys import SMALL_WORLD, SYSTEMS, has_memory, small_distilling, small_feder
 from distill.images import LabelledImages
 from distill.rng import global_stream
 from experiments.avalanche import method
-from experiments.build import plan
+from experiments.build import Plan, plan
 from experiments.listing import known
 from experiments.record import RunFolder
 
@@ -36,9 +36,9 @@ def without_seconds(value):
     return [without_seconds(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def found(kind: str, words: list[str], device: str, folder, begun_on: str | None = None) -> str:
+def found(planned: Plan, device: str, folder, begun_on: str | None = None) -> str:
     """What a run reports; where it began elsewhere, or anew, it was killed after its first step."""
-    planned, made = plan(kind, words), RunFolder(folder / f"{begun_on}-{device}")
+    made = RunFolder(folder / f"{begun_on}-{device}")
     made.begin(planned.config)
     if begun_on is not None:
         steps = planned.scenario.prepare(begun_on).steps(made)
@@ -57,8 +57,9 @@ def found(kind: str, words: list[str], device: str, folder, begun_on: str | None
 
 
 def check(kind: str, words: list[str], folder) -> None:
-    there = found(kind, words, pretend.NAME, folder, begun_on=pretend.NAME)
-    assert there == found(kind, words, "cpu", folder)
+    planned = plan(kind, words)
+    there = found(planned, pretend.NAME, folder, begun_on=pretend.NAME)
+    assert there == found(planned, "cpu", folder)
 
 
 @pytest.mark.parametrize("method", known("method"))
@@ -148,9 +149,10 @@ MOVING = {
 
 @pytest.mark.parametrize("kind", MOVING)
 def test_a_run_goes_on_on_another_device_than_it_began_on(kind, tmp_path):
-    here = found(kind, MOVING[kind], "cpu", tmp_path)
-    assert found(kind, MOVING[kind], pretend.NAME, tmp_path, begun_on="cpu") == here
-    assert found(kind, MOVING[kind], "cpu", tmp_path, begun_on=pretend.NAME) == here
+    planned = plan(kind, MOVING[kind])
+    here = found(planned, "cpu", tmp_path)
+    assert found(planned, pretend.NAME, tmp_path, begun_on="cpu") == here
+    assert found(planned, "cpu", tmp_path, begun_on=pretend.NAME) == here
 
 
 def scripted(device: str) -> list[list[float]]:

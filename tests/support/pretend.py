@@ -7,7 +7,6 @@ that was left behind, or a generator of the wrong device, is an error as it is o
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
@@ -85,24 +84,24 @@ def computed(op: Any, *args: Any, **kwargs: Any) -> Any:
     if name == "aten::_to_copy":
         return _moved(op, *args, **kwargs)
     if name == "aten::copy_":
-        _held(args[0]).copy_(_held(args[1]))
+        to, source = _held(args[:2], [])
+        to.copy_(source)
         return args[0]
-    given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
+    given: list[torch.Tensor] = []
+    held_args = _held(args, given)
+    held_kwargs = {key: _held(value, given) for key, value in kwargs.items()}
     _check(name, args, given)
     if kwargs.get("generator") is not None:
         raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu'")
     if "device" in kwargs:
-        kwargs = {**kwargs, "device": torch.device("cpu")}
+        held_kwargs["device"] = torch.device("cpu")
     known = {id(tensor.held): tensor for tensor in given if isinstance(tensor, Elsewhere)}
-    found = op(*tree_map(_held, args), **tree_map(_held, kwargs))
-    return tree_map(
-        lambda v: known.get(id(v), Elsewhere(v)) if isinstance(v, torch.Tensor) else v, found
-    )
+    return _wrapped(op(*held_args, **held_kwargs), known)
 
 
 def _moved(op: Any, source: torch.Tensor, **kwargs: Any) -> torch.Tensor:
     target = torch.device(kwargs.pop("device", None) or source.device)
-    copied: torch.Tensor = op(_held(source), **kwargs)
+    copied: torch.Tensor = op(_held(source, []), **kwargs)
     return Elsewhere(copied) if target.type == NAME else copied
 
 
@@ -118,8 +117,24 @@ def _check(name: str, args: Any, given: list[torch.Tensor]) -> None:
         )
 
 
-def _held(value: Any) -> Any:
-    return value.held if isinstance(value, Elsewhere) else value
+def _held(value: Any, given: list[torch.Tensor]) -> Any:
+    """Returns an argument as the CPU has it, its tensors listed in ``given`` as they come."""
+    if isinstance(value, torch.Tensor):
+        given.append(value)
+        return value.held if isinstance(value, Elsewhere) else value
+    if isinstance(value, list | tuple):
+        return type(value)(_held(part, given) for part in value)
+    return value
+
+
+def _wrapped(found: Any, known: dict[int, Elsewhere]) -> Any:
+    """Returns a result as it is elsewhere; what was changed in place is what was given."""
+    if isinstance(found, torch.Tensor):
+        made = known.get(id(found))
+        return Elsewhere(found) if made is None else made
+    if isinstance(found, list | tuple):
+        return type(found)(_wrapped(part, known) for part in found)
+    return found
 
 
 def install() -> None:

@@ -1,7 +1,6 @@
 """Words that make a run of any method a matter of a second, on the digits."""
 
 from experiments.build import plan
-from experiments.errors import CommandError
 from experiments.listing import config_folder
 
 # Toy sizes by what a preset is made of; keys that its parts don't have are left out below.
@@ -65,13 +64,8 @@ METHODS: dict[str, list[str]] = {
 def small_federation(method: str) -> list[str]:
     """The words of a run at toy size, as far as the method has such keys."""
     words = [f"federated={method}", *METHODS.get(method, []), *SMALL_WORLD]
-    for key, value in SIZES.items():
-        try:
-            plan("federated", [*words, f"{key}={value}"])
-        except CommandError:
-            continue
-        words.append(f"{key}={value}")
-    return words
+    config = plan("federated", words).config
+    return [*words, *(f"{key}={value}" for key, value in SIZES.items() if has(config, key))]
 
 
 def has_memory(strategy: str) -> bool:
