@@ -133,13 +133,13 @@ def test_what_avalanche_does_not_do_is_refused(reason):
 
 
 def test_the_import_of_avalanche_is_no_part_of_training(monkeypatch):
-    now, loop = [0.0], learner_module._loop
+    now, loop = [0.0], learner_module.avalanche_loop
 
     def first_import():
         now[0] = 100.0
         return loop()
 
-    monkeypatch.setattr(learner_module, "_loop", first_import)
+    monkeypatch.setattr(learner_module, "avalanche_loop", first_import)
     monkeypatch.setattr(learner_module.time, "perf_counter", lambda: now[0])
     assert Learner(Naive(), setting()).learn(0).train_seconds == 0
 
