@@ -1,5 +1,7 @@
 """Words that make a run of any method a matter of a second, on the digits."""
 
+from functools import cache
+
 from experiments.build import plan
 from experiments.listing import config_folder
 
@@ -61,6 +63,7 @@ METHODS: dict[str, list[str]] = {
 }
 
 
+@cache
 def small_federation(method: str) -> list[str]:
     """The words of a run at toy size, as far as the method has such keys."""
     words = [f"federated={method}", *METHODS.get(method, []), *SMALL_WORLD]
