@@ -20,7 +20,7 @@ from typing import Any, Self, final
 import yaml
 from tqdm import tqdm
 
-from experiments.build import plan, swept
+from experiments.build import NOT_IN_HASH, plan, swept
 from experiments.cli import KINDS
 from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.listing import config_folder, known
@@ -62,7 +62,7 @@ class Comparison:
         seeds: How many.
         jobs: Workers.
         report: Where the report goes.
-        published: What others printed of such runs.
+        published: What others printed of such runs; nothing where words change them.
     """
 
     name: str
@@ -109,7 +109,11 @@ class Comparison:
             seeds=len(seeds),
             jobs=int(jobs),
             report=Path(own.get("report", f"reports/{words[0]}")),
-            published=[Published.of(entry) for entry in content.get("published", [])],
+            published=[
+                Published.of(entry)
+                for entry in content.get("published", [])
+                if all(word.split("=")[0] in NOT_IN_HASH for word in shared)
+            ],
         )
 
 

@@ -46,6 +46,7 @@ class Trust:
             ValueError: If there is something.
         """
         if isinstance(method, Distilling):
+            self._check_spread(method)
             return
         if self.defence is not None:
             raise ValueError(
@@ -56,6 +57,27 @@ class Trust:
             raise ValueError(
                 "attack must work on a client's data for a method that uploads no small sets; take "
                 "attack=label_flip, poisoning or malformed"
+            )
+
+    def _check_spread(self, method: Distilling) -> None:
+        ipc = getattr(method, "ipc", None)
+        if self.defence is None or not self.defence.needs_spread:
+            return
+        if ipc == 1 and method.method.makes_pixels:
+            raise ValueError(
+                "ipc must be >= 2 for this defence, which judges a client's mean by how its images "
+                "of a class differ, got 1; take defence=leave_one_out"
+            )
+
+    def check_message(self, compressed: bool) -> None:
+        """Refuses an attack that is none once its arrays were compressed.
+
+        Raises:
+            ValueError: If it is one, and they are.
+        """
+        if compressed and self.attack is not None and not self.attack.outlives_compression:
+            raise ValueError(
+                "compression must be none upwards for this attack, whose flaw is lost in it"
             )
 
     def check_world(self, world: World, validation: LabelledImages) -> None:

@@ -89,6 +89,7 @@ class Chart:
         mark: A vertical line: what the legend says of it, and where it is.
         experiences: Experiences of a stream, each one long on a count axis.
         title: What the arms have in common, where there are other charts beside this one.
+        least: The least that what is shown can be: 0 for a share, -1 for a difference of two.
     """
 
     x_title: str
@@ -99,6 +100,7 @@ class Chart:
     mark: tuple[str, float] | None = None
     experiences: int = 0
     title: str = ""
+    least: float = 0.0
 
 
 def draw_chart(chart: Chart) -> Figure:
@@ -141,9 +143,9 @@ def _draw_trace(axes: Axes, trace: Trace) -> None:
 
 
 def _percent_axis(axes: Axes, chart: Chart) -> None:
-    """Shows every mean; an interval no further than a share can go, from 0 to 1."""
+    """Shows every mean; an interval no further than it can go, to 1 above."""
     ends = [y for t in chart.traces for y in t.mean] + [level.value for level in chart.levels]
-    ends += [max(y, 0.0) for t in chart.traces for y in t.mean - t.half]
+    ends += [max(y, chart.least) for t in chart.traces for y in t.mean - t.half]
     ends += [min(y, 1.0) for t in chart.traces for y in t.mean + t.half]
     low, high = min(ends), max(ends)
     pad = max(0.06 * (high - low), 0.01)

@@ -90,9 +90,15 @@ def _stored(section: Section, palette: Palette) -> list[Plate]:
 
 
 def _federated(section: Section, palette: Palette) -> list[Plate]:
+    own = [arm for arm in section.arms if arm.runs[0].made_by_server]
+    theirs = [arm for arm in section.arms if arm not in own]
     images = (
         "All clients' uploads together, one row a class, first seed, at most ten images of each. "
         "This is what leaves the clients."
+    )
+    distilled = (
+        "Sets that the server made, one row a class, first seed, at most ten images of each. No "
+        "image left a client for them."
     )
     return [
         *_front(section, palette),
@@ -101,7 +107,8 @@ def _federated(section: Section, palette: Palette) -> list[Plate]:
         *_time(section, palette),
         *_client_bars(section, palette),
         *_spreads(section),
-        *gallery(section, section.arms, "What the clients upload", images),
+        *gallery(section, theirs, "What the clients upload", images),
+        *gallery(section, own, "What the server distils", distilled),
         *_uploads(section),
     ]
 
@@ -315,7 +322,8 @@ def _over_buffers(section: Section, palette: Palette, key: str, y_title: str) ->
     for title, arms in by_conditions(section.arms).items():
         alike = replace(section, arms=tuple(arms))
         chart = over_stored(alike, palette, "buffer_bytes", key)
-        charts[title] = replace(chart, x_title=_BUFFER, y_title=y_title)
+        least = -1.0 if key == "average_forgetting" else 0.0
+        charts[title] = replace(chart, x_title=_BUFFER, y_title=y_title, least=least)
     return charts
 
 

@@ -95,6 +95,11 @@ class Run:
         return self.text("status") == "completed"
 
     @property
+    def made_by_server(self) -> bool:
+        """Whether the small set is the server's own, and no union of what clients uploaded."""
+        return bool(self.record["metrics"].get("set_by") == "server")
+
+    @property
     def seed(self) -> int:
         """The run's seed."""
         return int(self.record["seed"])
@@ -103,7 +108,8 @@ class Run:
     def settings(self) -> dict[str, Setting]:
         """The configuration as dotted keys, without the seed and what cannot alter a result."""
         config = self.record["config"]
-        return flatten({key: value for key, value in config.items() if key not in _NOT_SETTINGS})
+        settings = flatten({key: v for key, v in config.items() if key not in _NOT_SETTINGS})
+        return {key: v for key, v in settings.items() if not key.endswith(".data_root")}
 
     @property
     def dataset(self) -> str:

@@ -37,7 +37,7 @@ def owners(run: Run, stack: Stack) -> NDArray[np.int64] | None:
     was asked for or has.
     """
     counts, ipc = run.matrix("class_counts"), run.settings.get("ipc")
-    if counts is None or ipc is None or run.number("failures"):
+    if run.made_by_server or counts is None or ipc is None or run.number("failures"):
         return None
     sent = np.minimum(counts, float(ipc)).astype(np.int64)
     labels = np.concatenate([np.repeat(np.arange(len(row)), row) for row in sent])

@@ -94,6 +94,7 @@ class Federated(Scenario):
         self.rules.availability.check(self.clients)
         self.compression.check(self.federated.vectors, sends_pixels(self.federated))
         self.trust.check(self.federated)
+        self.trust.check_message(self.compression.up is not None)
         if self.target is not None:
             fraction("target", self.target)
             positive("target", self.target)
@@ -188,7 +189,7 @@ class FederatedRun(Federation):
                 **stragglers_and_joiners(scenario.rules, self.world),
                 **spread(self.world, self.data),
                 **client_metrics(global_accuracies(simulation.task, test, self.views)),
-                **origin_of(simulation.task),
+                **origin_of(scenario.federated, simulation.task),
                 **trust.metrics(simulation.task, test, rows),
                 **(yield from self._personalised(simulation.task, test)),
             },
@@ -263,9 +264,10 @@ def spread(world: World, data: Dataset) -> dict[str, Any]:
     }
 
 
-def origin_of(task: ServerTask) -> dict[str, str]:
-    """Returns whether the server's small set started from real images, where it has one."""
-    return {} if task.memory is None else {"origin": task.memory.origin}
+def origin_of(method: FederatedMethod, task: ServerTask) -> dict[str, str]:
+    """Returns whether the small set started from real images, and who made it; none: nothing."""
+    memory = task.memory
+    return {} if memory is None else {"origin": memory.origin, "set_by": method.set_by}
 
 
 def resumed(

@@ -13,7 +13,7 @@ from experiments.scenarios.foretold import Times, memory, time_of
 from fedcl.client_accuracy import client_counts
 from fedcl.federated.base import World
 from fedcl.federated.rehearsal import Rehearsal, Round, UnknownError, rehearse
-from fedcl.federated.strategy import Rules
+from fedcl.federated.strategy import RoundFailedError, Rules
 
 
 def forecast(
@@ -38,6 +38,8 @@ def forecast(
     except UnknownError as error:
         unknown = [Prediction(n, None, "bytes", str(error)) for n in ("up", "down", "time")]
         return Forecast(counts, unknown)
+    except RoundFailedError as error:
+        raise ValueError(f"the run would fail: {error}") from error
     clock = time.perf_counter()
     score(rehearsal.simulation.task.model(), tests[0])
     a_score = (time.perf_counter() - clock) / len(tests[0])

@@ -19,10 +19,12 @@ class Attack(ABC):
     Attributes:
         clients: How many are malicious, >= 0; with 0 its success is that of no attack.
         small_sets: Whether it replaces small sets, so that other uploads can't be attacked so.
+        outlives_compression: Whether it is still one after its arrays were compressed.
     """
 
     clients: int
     small_sets: ClassVar[bool]
+    outlives_compression: ClassVar[bool] = True
 
     @abstractmethod
     def upload(self, method: FederatedMethod, task: LocalTask) -> Records:

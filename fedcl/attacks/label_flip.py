@@ -42,6 +42,8 @@ class LabelFlip(Attack):
         whole("attack.clients", self.clients, 0)
         whole("attack.source", self.source, 0)
         whole("attack.target", self.target, 0)
+        if self.source == self.target:
+            raise ValueError(f"attack.target must be another class than {self.source}, its source")
 
     def upload(self, method: FederatedMethod, task: LocalTask) -> Records:
         """Returns the honest work on renamed images."""

@@ -20,7 +20,7 @@ def _largest(array: NDArray[Any]) -> NDArray[Any]:
 
 
 FLAWS: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "nan": lambda array: np.full(array.shape, np.nan, np.float32),
+    "not_a_number": lambda array: np.full(array.shape, np.nan, np.float32),
     "range": _largest,
     "type": lambda array: array.astype(np.float64),
     "shape": lambda array: array[..., None],
@@ -34,12 +34,13 @@ class Malformed(Attack):
 
     Attributes:
         clients: How many are malicious, >= 0.
-        flaw: ``nan``, ``range``, ``type`` or ``shape``.
+        flaw: ``not_a_number``, ``range``, ``type`` or ``shape``.
     """
 
     clients: int
     flaw: str
     small_sets: ClassVar[bool] = False
+    outlives_compression: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         whole("attack.clients", self.clients, 0)

@@ -9,7 +9,7 @@ those of the experience :math:`N`, images of stream and memory alike minimise th
     H(q, g) = -q \log g - (1 - q) \log(1 - g) .
 
 An image is of the class whose mean feature in the memory is nearest. The paper's own exemplars are
-``method=herding buffer.allocation=adaptive``.
+``method=herding buffer.allocation=adaptive buffer.shrink=prefix``.
 
 References:
     | iCaRL: Incremental Classifier and Representation Learning (Rebuffi, Kolesnikov, Sperl and
@@ -19,8 +19,8 @@ References:
 Differences from the paper: its sum over images is a mean here. The memory comes in a constant ratio
 beside every batch, not as part of one shuffled set. Herding compares pixels, not features. The
 outputs :math:`q` are those of an image as the step sees it, augmented, from a copy of the network,
-which is counted; the paper takes them once an experience. A class that comes back is learnt as a
-new one. Where tasks are told, an image is no negative of another task's new class.
+which is counted; the paper takes them once an experience. An image of the stream is of its class
+whenever that came first. Where tasks are told, an image is no negative of another task's new class.
 """
 
 import copy
@@ -74,6 +74,8 @@ class ICaRL(Rehearsal):
                 with torch.no_grad():
                     outputs = before(batch.images).sigmoid()
                 wanted[:, old] = outputs[:, old].to(wanted)
+            came = torch.arange(batch.fresh), batch.labels[batch.stream]
+            wanted[came] = counts[came] = 1.0  # strays of a blurry stream, too
             terms = F.binary_cross_entropy_with_logits(logits, wanted, counts, reduction="sum")
             return terms / len(logits)
 

@@ -13,10 +13,9 @@ References:
     | Caccia, Lin, Charlin and Tuytelaars, NeurIPS 2019)
     | https://arxiv.org/abs/1908.04742
 
-Differences from the paper: candidates are drawn with replacement, so that the share of them that is
-replayed, and the ratio of stream to memory, don't depend on the memory's size; as many candidates
-as the batch has images are replay. The virtual step is the recipe's plain one, without momentum or
-schedule, on images before their augmentation.
+Differences from the paper: as many candidates as the batch has images are replayed, in turn where
+the memory has fewer, so that the ratio of stream to memory doesn't depend on its size. The virtual
+step is the recipe's plain one, without momentum or schedule, on images before their augmentation.
 """
 
 from dataclasses import dataclass
@@ -68,9 +67,10 @@ class MIR(Rehearsal):
             )
 
         def choose(network: Network, stream: LabelledImages, held: LabelledImages) -> Tensor:
-            rows = torch.randint(len(held), (self.candidates,), generator=moment.rng)
+            rows = torch.randperm(len(held), generator=moment.rng)[: self.candidates]
             growth = interference(network, moment, stream, held.rows(rows))
-            return rows[growth.topk(len(stream)).indices.cpu()]
+            chosen = rows[growth.topk(min(len(stream), len(rows))).indices.cpu()]
+            return chosen[torch.arange(len(stream)) % len(chosen)]
 
         return Lesson(plain, choose)
 

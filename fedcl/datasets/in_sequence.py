@@ -1,5 +1,6 @@
 """Several data sets as one, whose classes come one data set after another."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ class InSequence(DatasetSource):
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("dataset.sources must be one or more data sets, got none")
+
+    def digest(self) -> str | None:
+        """Returns the digest of those of the sources that have one; None where none has."""
+        parts = [digest for source in self.sources.values() if (digest := source.digest())]
+        return hashlib.sha256("".join(parts).encode()).hexdigest() if parts else None
 
     def load(self, seed: int) -> Dataset:
         """Returns the data sets, each with its training part divided by ``seed``, as one.

@@ -30,9 +30,11 @@ class Defence(ABC):
 
     Attributes:
         needs_validation: Whether the server must have images of its own.
+        needs_spread: Whether it judges by how a client's images of a class differ.
     """
 
     needs_validation: ClassVar[bool] = False
+    needs_spread: ClassVar[bool] = False
 
     @abstractmethod
     def rejected(self, evidence: Evidence) -> Mapping[int, str]:

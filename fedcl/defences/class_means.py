@@ -15,7 +15,7 @@ Differences from the papers: the filter is ours; neither paper has it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class ClassMeans(Defence):
 
     networks: int
     threshold: float
+    needs_spread: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("defence.networks", self.networks, 1)

@@ -22,7 +22,7 @@ Whoever shares no class with anybody is kept. As in the paper, f clients go, att
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Krum(Defence):
     """
 
     attackers: int
+    needs_spread: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("defence.attackers", self.attackers, 1)

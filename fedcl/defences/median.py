@@ -14,7 +14,7 @@ whole sets differ by their classes far more than by any attack.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from distill.checks import positive
 from fedcl.defences.base import Defence, Evidence
@@ -32,6 +32,7 @@ class Median(Defence):
     """
 
     threshold: float
+    needs_spread: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("defence.threshold", self.threshold)

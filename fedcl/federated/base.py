@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, final, runtime_checkable
+from typing import ClassVar, Literal, Protocol, final, runtime_checkable
 
 import torch
 from flwr.app import ArrayRecord, RecordDict
@@ -193,9 +193,12 @@ class FederatedMethod(ABC):
 
     Attributes:
         rounds: Rounds of the method, >= 1.
+        set_by: Who makes the small sets of the server's task: ``clients``, whose uploads they are,
+            or the ``server``, so that no image crosses the wire to it.
     """
 
     rounds: int
+    set_by: ClassVar[Literal["clients", "server"]] = "clients"
 
     @property
     @abstractmethod

@@ -19,7 +19,7 @@ float16; no augmentation, as it would take means of its own.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ from fedcl.federated.base import (
     Upload,
     World,
 )
-from fedcl.federated.small_sets import without_images
+from fedcl.federated.small_sets import check_without_real, without_images
 from fedcl.wire import BadUploadError, array_of, pack_weights
 
 MEANS = "means"
@@ -70,12 +70,14 @@ class CollabDM(FederatedMethod):
     ipc: int
     server: Recipe
     rounds: int = field(default=1, init=False)
+    set_by: ClassVar[Literal["clients", "server"]] = "server"
     vectors: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         whole("federated.networks", self.networks, 1)
         whole("ipc", self.ipc, 1)
         pixels_alone(self.method)
+        check_without_real(self.method)
         self._distillation()
 
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002

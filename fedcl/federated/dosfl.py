@@ -38,9 +38,10 @@ from distill.networks import Network
 from distill.objectives.unrolled import Unrolled, in_order
 from distill.pullback import Weights, gradient, weights_of
 from distill.rng import subseed
-from distill.synthetic import SyntheticSet
+from distill.synthetic import Origin, SyntheticSet
 from distill.work import condensing
 from fedcl.federated.base import (
+    FROM_REAL,
     IMAGES,
     FederatedMethod,
     LocalTask,
@@ -100,6 +101,7 @@ class DOSFL(FederatedMethod):
         labels = small.data.targets
         if labels is None:
             raise RuntimeError("steps must have soft labels, which the method was checked for")
+        task.notes[FROM_REAL] = int(small.origin == "real")
         return self._sent(small, labels, small.rates)
 
     def sketch(self, task: LocalTask) -> Sketch:
@@ -135,7 +137,8 @@ class DOSFL(FederatedMethod):
                 weights = sequence.after(step, network, weights, how.batch)
         network.load_state_dict(weights)
         union = LabelledImages.union([sequence.data for sequence in sequences])
-        memory = SyntheticSet(union, world.normalisation, "real")
+        origin: Origin = "real" if any(sequence.from_real for sequence in sequences) else "noise"
+        memory = SyntheticSet(union, world.normalisation, origin)
         return replace(server, weights=pack_weights(network), memory=memory)
 
     def _wanted(self, task: LocalTask) -> Task:
@@ -178,6 +181,7 @@ class _Sequence:
         self.labels = unpack_distributions(steps["labels"]).to(world.device)
         self.data = replace(data, targets=self.labels)
         self.sizes = steps["sizes"].numpy()
+        self.from_real = upload.from_real
         classes = data.counts.nonzero().flatten()
         self._by_class = [(data.labels == label).nonzero().flatten() for label in classes]
 

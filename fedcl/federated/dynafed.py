@@ -16,11 +16,14 @@ Differences from the paper: round :math:`L` itself is mended, too.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from distill.checks import whole
 from distill.condenser import Condenser, condense
 from distill.coresets import Random
+from distill.engine import Distillation
+from distill.objectives.given_trajectory import GivenTrajectory
+from distill.objectives.unrolled import Unrolled
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.training import Recipe, train
@@ -35,7 +38,7 @@ from fedcl.federated.base import (
     Sketch,
     Upload,
 )
-from fedcl.federated.small_sets import without_images
+from fedcl.federated.small_sets import check_without_real, without_images
 from fedcl.wire import pack_weights
 
 
@@ -59,6 +62,7 @@ class DynaFed(FederatedMethod):
     method: Condenser
     ipc: int
     mending: Recipe
+    set_by: ClassVar[Literal["clients", "server"]] = "server"
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
@@ -68,6 +72,19 @@ class DynaFed(FederatedMethod):
         if self.collecting > self.rounds:
             raise ValueError(
                 f"federated.collecting must be <= rounds={self.rounds}, got {self.collecting}"
+            )
+        check_without_real(self.method)
+        objective = self.method.objective if isinstance(self.method, Distillation) else None
+        terminal = objective.terminal if isinstance(objective, Unrolled) else None
+        if not isinstance(terminal, GivenTrajectory):
+            raise ValueError(
+                "method must match a given trajectory for dynafed, whose server has no image; take "
+                "method=mtt, without objective="
+            )
+        if terminal.span > self.collecting:
+            raise ValueError(
+                f"objective.terminal.span must be <= federated.collecting={self.collecting}, the "
+                f"steps of the trajectory, got {terminal.span}"
             )
 
     def broadcast(self, server: ServerTask) -> Records:

@@ -26,12 +26,14 @@ References:
 Differences from the paper: a client's set, which never leaves it, starts from centroids of its
 images in the preset; the paper starts from noise and takes 10,000 steps. Anchors start from noise
 alike for all classes, where the paper's has each class's mean and deviation, and travel as uint8.
-Every batch has as many anchors as images of :math:`S_k`.
+Every batch has as many anchors as images of :math:`S_k`. Anchors reach the clients that are asked
+in the round after they were made; another goes on with those that it has. Under compression with
+error feedback, what a step lost is added to the weights that the client uploads next.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from flwr.app import ArrayRecord
 from torch import Tensor
@@ -60,7 +62,7 @@ from fedcl.federated.base import (
     Sketch,
     Upload,
 )
-from fedcl.federated.small_sets import without_images
+from fedcl.federated.small_sets import check_without_real, without_images
 from fedcl.wire import pack_images, pack_tensors, pack_weights, unpack_images
 
 OWN = "own"  # the client's small set, in its state; the anchors that it got lie there as images
@@ -92,6 +94,7 @@ class FedLGD(FederatedMethod):
     distillings: int
     weight: float
     temperature: float
+    set_by: ClassVar[Literal["clients", "server"]] = "server"
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
@@ -108,6 +111,7 @@ class FedLGD(FederatedMethod):
             )
         pixels_alone(self.method)
         pixels_alone(self.anchors)
+        check_without_real(self.anchors)
 
     def broadcast(self, server: ServerTask) -> Records:
         """Returns the global weights, and the anchors when they are new."""

@@ -123,15 +123,15 @@ class Scaffold(FederatedMethod):
         control = self._control(server)
         x, c = arrays_of(server.weights), arrays_of(control)
         read = arrays_of(server.arrived.get(CONTROL, control))
-        moves, changes, present = RunningMean(), RunningMean(), 0
+        moves, changes = RunningMean(), RunningMean()
         for upload in uploads:
             n_i, y_i = upload.examples, arrays_of(upload.arrays)
             way = carried(self.local, n_i)
             moves.add({name: y_i[name] - x[name] for name in x}, n_i)
             changes.add({name: (x[name] - y_i[name]) / way - read[name] for name in x}, n_i)
-            present += 1
         move, change = moves.mean(), changes.mean()
-        share = present / len(server.world.clients)
+        images = sum(len(client[server.experience]) for client in server.world.clients)
+        share = moves.weight / images
         weights = packed({name: x[name] + self.learning_rate * move[name] for name in x})
         kept = packed({name: c[name] + share * change[name] for name in x})
         return replace(server, weights=weights, kept=kept.to_torch_state_dict())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from distill.condenser import Condenser, Task, even_counts
+from distill.coresets import Noise
 from distill.images import LabelledImages
 from distill.pullback import Weights
 from distill.rng import derive, subseed
@@ -51,6 +52,20 @@ class Distilling(FederatedMethod):
         wanted = self.wanted(task)
         work = condensing("making small sets", self.method, wanted)
         return Sketch(noted(task, self.form.sketch(wanted), self.form), [work])
+
+
+def check_without_real(method: Condenser) -> None:
+    """Refuses a method that starts from real images, where a server without any makes the set.
+
+    Raises:
+        ValueError: If it does.
+    """
+    start = getattr(method, "start", None)
+    if start is not None and not isinstance(start, Noise):
+        raise ValueError(
+            "start must be noise where a server without real images makes the set, got "
+            f"{type(start).__name__.lower()}"
+        )
 
 
 def sends_pixels(method: FederatedMethod) -> bool:

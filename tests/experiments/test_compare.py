@@ -36,6 +36,14 @@ def test_runs_that_are_the_same_are_made_once():
     ]
 
 
+def test_published_values_are_of_the_comparisons_own_words():
+    def published(*words):
+        return len(Comparison.of(["continual_mnist_reference", "seeds=0", *words]).published)
+
+    assert published() == published("data_root=elsewhere") == 7
+    assert published("dataset=digits") == published("training.epochs=1") == 0
+
+
 @pytest.mark.parametrize("word", ["seed=5", "threads=4"])
 def test_words_that_a_comparison_sets_are_refused(word):
     with pytest.raises(CommandError, match=f"^{word} must be left out: a comparison has seeds="):

@@ -71,6 +71,11 @@ WRONG = {
     "federated=one_shot method=random defence=leave_one_out": "dataset.validation must be > 0",
     "federated=one_shot method=random attack=nope": "backdoor colluding",
     "federated=fedavg attack=label_flip attack.source=10": "attack.source must be < 10",
+    (
+        "federated=fedavg attack=label_flip attack.source=1 attack.target=1"
+    ): "attack.target must be another class than 1",
+    "federated=fedavg attack=malformed compression=f16": "compression must be none upwards",
+    "federated=one_shot method=random ipc=1 defence=median": "ipc must be >= 2 for this defence",
 }
 
 

@@ -465,6 +465,15 @@ def test_real_fashion_mnist_has_its_published_shape_and_statistics():
 # -- data sets in sequence ----------------------------------------------------------------
 
 
+def test_a_sequence_of_data_sets_changes_with_a_file_of_the_users(tmp_path):
+    digests = []
+    for first in (0, 1, 0):
+        mine = npz(tmp_path, x_train=np.full((6, 8, 8), first, np.uint8))
+        digests.append(InSequence("both", {"digits": DIGITS, "mine": mine}, False).digest())
+    assert digests[0] == digests[2] != digests[1]
+    assert InSequence("one", {"digits": DIGITS}, False).digest() is None
+
+
 def test_classes_of_data_sets_in_sequence_follow_each_other(tmp_path):
     colour = np.arange(9 * 300, dtype=np.int64).reshape(9, 10, 10, 3).astype(np.uint8)
     mine = npz(tmp_path, x_train=colour[:6], x_test=colour[6:])

@@ -23,6 +23,12 @@ def test_what_cannot_alter_a_result_does_not_part_runs(key, run):
     assert len(group([run(seed=0, config={key: "a"}), run(seed=1, config={key: "b"})])) == 1
 
 
+def test_where_data_lie_does_not_part_runs(run):
+    configs = ({"dataset": {"name": "mnist", "data_root": root}} for root in ("here", "there"))
+    (arm,) = group([run(seed=seed, config=config) for seed, config in enumerate(configs)])
+    assert "data_root" not in arm.label
+
+
 def test_numbers_that_are_equal_are_one_setting(run):
     alphas = ((0, 1), (1, 1.0))
     assert len(group([run(seed=i, config={"alpha": alpha}) for i, alpha in alphas])) == 1

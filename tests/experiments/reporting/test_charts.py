@@ -59,3 +59,13 @@ def test_experiences_are_parted_where_they_begin():
     upright = [set(line.get_xdata()) for line in axes.lines if len(set(line.get_xdata())) == 1]
     assert upright == [{1}, {2}]
     assert [text.get_text() for text in axes.texts] == [f"experience {i}" for i in (1, 2, 3)]
+
+
+def test_an_interval_goes_as_far_down_as_what_is_shown_can():
+    drawn = (trace([1, 2], half=np.array([0.9, 0.9])),)
+    share, difference = (
+        draw_chart(Chart("x", "y", drawn, least=least)).axes[0].get_ylim()[0]
+        for least in (0.0, -1.0)
+    )
+    assert share > -0.1
+    assert difference < 0.5 - 0.9

@@ -88,6 +88,25 @@ def test_classes_that_come_back_are_learnt(moment, network, batch):
     assert torch.equal(back.loss(network, both), first.loss(network, both))
 
 
+def test_a_stray_of_a_blurry_stream_is_of_its_class_and_one_of_the_memory_as_it_was(moment):
+    # Images of class 0, which is old: was 1/4, is 3/4; and of class 2, yet to come: is 1/3.
+    images = torch.zeros(3, 1, 8, 8)
+    now = moment(
+        network=Constant(log(3), 0.0, log(1 / 2)),
+        classes=[1],
+        earlier=[0],
+        left={"logits": torch.tensor([log(1 / 3), 9.0, 9.0])},
+    )
+    both = Batch(images, images, torch.tensor([0, 2, 0]), 2, torch.zeros(1).long(), None)
+    loss = METHOD.lesson(now).loss(now.network, both)
+    terms = [
+        entropy(1, 0.75) + entropy(0, 0.5),
+        entropy(0.25, 0.75) + entropy(0, 0.5) + entropy(1, 1 / 3),
+        entropy(0.25, 0.75) + entropy(0, 0.5),
+    ]
+    assert loss.item() == pytest.approx(sum(terms) / 3)
+
+
 def test_told_tasks_make_no_negatives_of_each_other(moment, network, batch, tasks):
     # The image of class 0 counts for the old outputs of 0 and 1, not for the new classes 2 and 3.
     before = other_network()

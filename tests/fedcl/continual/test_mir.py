@@ -71,7 +71,7 @@ def test_the_network_stays_as_it_is(moment, network, batch):
 def test_the_most_harmed_candidates_are_replayed(moment, network, batch):
     new, held = came(batch([2, 3, 2], [])), moment().held
     rows = MIR(Random(), BUDGET, 9).lesson(moment()).choose(network, new, held)
-    drawn = torch.randint(4, (9,), generator=derive(0, "lesson"))
+    drawn = torch.randperm(4, generator=derive(0, "lesson"))
     growth = interference(network, moment(), new, held.rows(drawn))
     assert rows.tolist() == drawn[growth.argsort(descending=True)[:3]].tolist()
 
@@ -79,8 +79,14 @@ def test_the_most_harmed_candidates_are_replayed(moment, network, batch):
 def test_with_as_many_candidates_as_are_replayed_it_is_replay(moment, network, batch):
     new, held = came(batch([2, 3, 2, 3], [])), moment().held
     rows = MIR(Random(), BUDGET, 4).lesson(moment()).choose(network, new, held)
-    drawn = torch.randint(4, (4,), generator=derive(0, "lesson"))
-    assert rows.sort().values.tolist() == drawn.sort().values.tolist()
+    assert rows.sort().values.tolist() == [0, 1, 2, 3]
+
+
+def test_a_memory_of_fewer_images_than_a_batch_is_replayed_in_turn(moment, network, batch):
+    new, held = came(batch([2, 3, 2, 3], [])), moment().held.rows(torch.arange(3))
+    rows = MIR(Random(), BUDGET, 4).lesson(moment()).choose(network, new, held).tolist()
+    assert sorted(rows[:3]) == [0, 1, 2]
+    assert rows[3] == rows[0]
 
 
 def test_told_tasks_keep_other_logits_out_of_the_step(moment, tasks):

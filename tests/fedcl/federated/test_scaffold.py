@@ -63,19 +63,20 @@ def test_three_rounds_agree_with_the_papers_loop(plain, world):
 
 def test_absent_clients_change_the_control_by_their_share_only(plain, aggregated):
     # 3 clients, 1 in the round: 4 images are one step of 0.1; x = 0, y = -1.
-    # dc = -c + (0 + 1) / 0.1 = 10, and c = 10 / 3; the weights take the whole step.
+    # dc = -c + (0 + 1) / 0.1 = 10, of which c takes the share of these images, 4 of 27; the
+    # weights take the whole step.
     server = aggregated(Scaffold(1, plain(), 1.0), 0.0, [[(4, -1.0)]])
     assert server.weights["w"].numpy() == pytest.approx(-1.0)
-    assert server.kept["w"].item() == pytest.approx(10 / 3)
+    assert server.kept["w"].item() == pytest.approx(10 * 4 / 27)
 
 
 def test_clients_weigh_as_much_as_their_images(plain, aggregated):
     # 2 of 3 clients: 4 images are one step of 0.1, 12 are three; x = 0.
     # x = 1 * (4 / 16 * -1 + 12 / 16 * 3) = 2;
-    # dc = 4 / 16 * 1 / 0.1 + 12 / 16 * -3 / 0.3 = -5, of which c takes 2 / 3.
+    # dc = 4 / 16 * 1 / 0.1 + 12 / 16 * -3 / 0.3 = -5, of which c takes 16 / 27.
     server = aggregated(Scaffold(1, plain(), 1.0), 0.0, [[(4, -1.0), (12, 3.0)]])
     assert server.weights["w"].numpy() == pytest.approx(2.0)
-    assert server.kept["w"].item() == pytest.approx(-10 / 3)
+    assert server.kept["w"].item() == pytest.approx(-5 * 16 / 27)
 
 
 def test_a_client_trains_as_in_fedavg_while_controls_are_zero(plain, world, local_weights):
@@ -95,17 +96,17 @@ def test_an_upload_is_no_larger_than_fedavgs(plain, world):
 
 @pytest.mark.parametrize("up", [None, TopK(0.1), Sign()])
 @pytest.mark.parametrize("down", [None, TopK(0.1)])
+@pytest.mark.parametrize("participation", [1.0, 0.5])
 def test_the_control_stays_the_mean_of_the_clients_where_messages_lose_something(
-    plain, world, up, down
+    plain, world, up, down, participation
 ):
-    method = Scaffold(4, plain(2), 1.0)
-    simulation = Simulation({"update": method}, world, Rules(1.0, 1.0), Channel(up, down))
+    method, rules = Scaffold(4, plain(2), 1.0), Rules(participation, 1.0)
+    simulation = Simulation({"update": method}, world, rules, Channel(up, down))
     for number in range(1, 5):
         simulation.play("update", number)
-    own = [
-        thaw(state)[CONTROL].to_torch_state_dict()
-        for _, state in sorted(simulation.grid.states.items())
-    ]
+    own = [zeros_like(simulation.task.kept) for _ in world.clients]
+    for node, state in simulation.grid.states.items():
+        own[node - 1] = thaw(state)[CONTROL].to_torch_state_dict()
     share = torch.tensor([len(data) for (data,) in world.clients]).float()
     share /= share.sum()
     for name, c in simulation.task.kept.items():
