@@ -104,9 +104,9 @@ def test_the_control_stays_the_mean_of_the_clients_where_messages_lose_something
     simulation = Simulation({"update": method}, world, rules, Channel(up, down))
     for number in range(1, 5):
         simulation.play("update", number)
-    own = [zeros_like(simulation.task.kept) for _ in world.clients]
-    for node, state in simulation.grid.states.items():
-        own[node - 1] = thaw(state)[CONTROL].to_torch_state_dict()
+    states = [thaw(state) for _, state in sorted(simulation.grid.states.items())]
+    none = zeros_like(simulation.task.kept)
+    own = [s[CONTROL].to_torch_state_dict() if CONTROL in s else none for s in states]
     share = torch.tensor([len(data) for (data,) in world.clients]).float()
     share /= share.sum()
     for name, c in simulation.task.kept.items():
