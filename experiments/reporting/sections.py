@@ -71,7 +71,8 @@ class Section:
             return arm.size, *arm.conditions, *arm.evaluation
         stored = arm.mean("buffer_bytes")
         if stored and self.scenario == "continual":  # elsewhere each client is allowed as much
-            stored = max(stored, float(arm.settings.get("buffer.bytes", 0.0)))
+            allowed = arm.mean("buffer_allowed") or arm.settings.get("buffer.bytes", 0.0)
+            stored = max(stored, float(allowed))
         return _rounded(stored), *arm.conditions
 
     def random_rival(self, arm: Arm) -> Arm | None:

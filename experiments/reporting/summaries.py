@@ -33,6 +33,7 @@ _FORGETTING = (
 _BUFFER = (
     Column("buffer_bytes", "Buffer", "bytes"),
     Column("buffer_images", "Buffer images", "count"),
+    Column("kept_bytes", "Kept beside it", "bytes"),
 )
 _FAILURES = Column("failures", "Failures", "count")
 _TIME = Column("seconds", "Time", "seconds")

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import torch
 
-from distill.images import LabelledImages
+from distill.images import LabelledImages, stored_bytes
 from distill.networks import Architecture, Network
 from distill.training import Recipe
 from experiments.forecast import Forecast, Prediction
@@ -106,17 +106,30 @@ class ContinualRun(Run):
     def forecast(self) -> Forecast:
         """Times an epoch of some experiences, and a few steps of what fills the memory."""
         work, kept = self.learner.work()
-        stored, images = (0, 0) if kept is None else (kept.bytes, len(kept))
-        replayed = self.learner.method.replayed
-        how = "exact" if replayed is None or replayed.method.makes_pixels else "at most"
+        images, stored = self.learner.stored(len(self.setting.experiences) - 1)
+        how = f"exact; {images} images at the end"
+        if kept is not None:
+            stored, how = self._told(kept)
         return Forecast(
             torch.stack([experience.train.counts for experience in self.setting.experiences]),
             [
-                Prediction("buffer", stored, "bytes", f"{how}; {images} images at the end"),
+                Prediction("buffer", stored, "bytes", how),
                 *time_of([(piece, 1) for piece in work], {}),
                 memory(f"images {bytes_text(self.setting.data.images.numel() * 4)}"),
             ],
         )
+
+    def _told(self, kept: Memory) -> tuple[int, str]:
+        """Returns the most bytes that a memory will have, and how that is known."""
+        replayed = self.learner.method.replayed
+        if replayed is not None and not replayed.method.makes_pixels:
+            return kept.bytes, "at most, in images that are decoded"
+        waiting = kept.budget.staged
+        if waiting is None:
+            return kept.bytes, f"exact; {len(kept)} images at the end"
+        each = stored_bytes(1, self.setting.data.image_shape, "uint8")
+        how = f"at most, with {waiting} that wait; {len(kept)} images at the end"
+        return kept.bytes + waiting * each, how
 
     def _shown(self, memory: Memory) -> list[torch.Tensor]:
         """The first images of each class and their labels, uint8."""
@@ -144,7 +157,7 @@ class ContinualRun(Run):
     def _metrics(self, history: list[Mapping[str, Any]], untrained: list[float]) -> dict[str, Any]:
         matrix = [list(row["accuracies"]) for row in history]
         groups = [list(experience.classes) for experience in self.setting.experiences]
-        kept = max(row["kept_bytes"] for row in history)
+        kept, memory = max(row["kept_bytes"] for row in history), self.learner.memory
         common = {
             "accuracy_matrix": matrix,
             "experience_classes": groups,
@@ -153,6 +166,7 @@ class ContinualRun(Run):
             "buffer_bytes": max(row["buffer_bytes"] for row in history),
             "buffer_images": max(row["buffer_images"] for row in history),
             "kept_bytes": kept,
+            **({} if memory is None else {"buffer_allowed": memory.allowed}),
             "model_copies": kept / network_bytes(self.learner.network),
             **{name: sum(row[name] for row in history) for name in COSTS},
         }

@@ -22,6 +22,7 @@ from distill.checks import whole
 from distill.condenser import Condenser, condense
 from distill.coresets import Random
 from distill.engine import Distillation
+from distill.objectives.base import Objective
 from distill.objectives.given_trajectory import GivenTrajectory
 from distill.objectives.unrolled import Unrolled
 from distill.rng import derive, subseed
@@ -74,7 +75,10 @@ class DynaFed(FederatedMethod):
                 f"federated.collecting must be <= rounds={self.rounds}, got {self.collecting}"
             )
         check_without_real(self.method)
-        objective = self.method.objective if isinstance(self.method, Distillation) else None
+        if isinstance(self.method, Distillation):
+            self._check_objective(self.method.objective)
+
+    def _check_objective(self, objective: Objective) -> None:
         terminal = objective.terminal if isinstance(objective, Unrolled) else None
         if not isinstance(terminal, GivenTrajectory):
             raise ValueError(

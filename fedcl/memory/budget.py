@@ -137,6 +137,13 @@ class Budget:
             )
         return capacity
 
+    def allowed(self, image_shape: ImageShape, num_classes: int) -> int:
+        """Returns the bytes that may be held, those of as many images where these are counted."""
+        if self.bytes is not None:
+            return self.bytes
+        shared = self.store.sizes(image_shape)[1]
+        return (self.images or 0) * self.bytes_each(image_shape, num_classes) + shared
+
     def bytes_each(self, image_shape: ImageShape, num_classes: int) -> int:
         """Returns the bytes of an image with its label, those aside that all share."""
         soft = 2 * num_classes if self.labels == "soft" else 0

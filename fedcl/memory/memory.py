@@ -90,6 +90,11 @@ class Memory:
         sets = sum(kept_bytes(small, self.budget.store.numbers) for small in self.sets)
         return sum(part.nbytes for part in rows) + labels + sets
 
+    @property
+    def allowed(self) -> int:
+        """Bytes that the budget allows."""
+        return self.budget.allowed(self.image_shape, self.num_classes)
+
     def data(self) -> LabelledImages:
         """Returns the images as networks see them, normalised, ordered by class."""
         parts = [self._stored(sorted(self.kept)), *(small.data for small in self.sets)]

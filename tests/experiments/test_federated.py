@@ -11,6 +11,7 @@ import torch
 from toys import SMALL_WORLD, small_federation
 
 from experiments.build import plan
+from experiments.cli import main
 from experiments.errors import CommandError, RunFailedError
 from experiments.listing import config_folder, known
 from experiments.record import RunFolder
@@ -232,6 +233,42 @@ def test_a_rehearsal_sends_the_bytes_of_the_run_or_says_that_it_cannot(method, t
 def test_every_federated_method_is_described_in_a_line(method):
     text = (config_folder() / "federated" / f"{method}.yaml").read_text()
     assert text.removeprefix("# @package _global_\n").startswith(f"# {method}: ")
+
+
+WRONG = {
+    "federated=dynafed ipc=2 objective=trajectory": "method must match a given trajectory",
+    "federated=dynafed ipc=2 start=real": "start must be noise where a server without real images",
+    "federated=collabdm ipc=2 start=kmeans": "start must be noise where a server without real",
+    "federated=dynafed ipc=2 federated.collecting=1": "objective.terminal.span must be <= fed",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_server_without_images_refuses_what_needs_them(words):
+    with pytest.raises(CommandError, match=WRONG[words]):
+        plan("federated", words.split())
+
+
+def test_a_plan_of_rounds_that_would_fail_says_so(tmp_path, capsys):
+    words = ["federated=fedavg", *SMALL_WORLD, "link=mobile", "link.deadline=0.01"]
+    assert main(["plan", "federated", *words, f"output={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("fedcl: the run would fail: min_completion")
+
+
+@pytest.mark.parametrize(
+    ("method", "origin", "set_by"),
+    [
+        ("one_shot", "real", "clients"),
+        ("dosfl", "noise", "clients"),
+        ("collabdm", "noise", "server"),
+        ("dynafed", "noise", "server"),
+        ("fedlgd", "noise", "server"),
+    ],
+)
+def test_a_record_says_who_made_a_set_and_from_what(method, origin, set_by, toy_record):
+    metrics = toy_record(method)["metrics"]
+    assert (metrics["origin"], metrics["set_by"]) == (origin, set_by)
 
 
 TARGET = ["federated=fedavg", "network=mlp", "clients=3", "threads=1", "rounds=6"]

@@ -66,6 +66,24 @@ def test_predicted_bytes_are_those_of_the_run(name, tmp_path):
         assert told.value(way) == record["metrics"][f"bytes_{way}"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "continual=replay method=random buffer.images=20",
+        "continual=replay method=random buffer.images=20 stream=online buffer.staged=50",
+        "continual=cumulative",
+        "continual=naive",
+    ],
+)
+def test_predicted_bytes_of_a_memory_are_those_of_the_run(words, tmp_path):
+    every = [*words.split(), "network=mlp", "dataset.train_images=300", f"output={tmp_path}"]
+    told = forecast(plan("continual", every)).value("buffer")
+    folder = run("continual", [*every, "threads=1"], "test")
+    metrics = json.loads((folder / "record.json").read_text())["metrics"]
+    assert told == metrics["buffer_bytes"]
+    assert metrics.get("buffer_allowed") == (20 * 65 if "buffer.images=20" in words else None)
+
+
 def test_a_plan_names_the_run_that_is_there_already(tmp_path):
     assert "to be run, into" in planned("federated", *RUN, folder=tmp_path)["fedavg"]
     folder = run("federated", [*RUN, "threads=1", f"output={tmp_path}"], "test")

@@ -36,7 +36,8 @@ def test_the_first_image_of_each_class_of_each_client_is_shown(uploaded):
 
 
 @pytest.mark.parametrize(
-    "run_of", [{"failures": 1}, {"labels": [0, 0, 1, 1, 1, 1]}, {"class_counts": None}]
+    "run_of",
+    [{"failures": 1}, {"labels": [0, 0, 1, 1, 1, 1]}, {"class_counts": None}, {"set_by": "server"}],
 )
 def test_what_is_no_union_of_all_clients_is_not_told_apart(uploaded, run_of):
     assert by_client(uploaded(**run_of)) is None

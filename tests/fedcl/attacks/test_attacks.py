@@ -179,7 +179,9 @@ def test_bad_values_are_refused(name):
 
 
 def test_an_unknown_flaw_is_refused():
-    with pytest.raises(ValueError, match=r"unknown attack.flaw 'x'; known: nan, range, shape"):
+    with pytest.raises(
+        ValueError, match=r"unknown attack.flaw 'x'; known: not_a_number, range, shape"
+    ):
         Malformed(1, "x")
 
 
