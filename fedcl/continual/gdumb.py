@@ -13,7 +13,8 @@ References:
     | https://arxiv.org/abs/2110.04181
 
 Differences from the papers: GDumb's memory is filled image by image as they stream past; here a
-whole experience is seen before its small sets are made. Its step size restarts along the way;
+whole experience is seen before its small sets are made, and a class of fewer images than its share
+leaves slots empty. Its step size restarts along the way;
 here it falls once, along a cosine.
 """
 

@@ -23,7 +23,8 @@ class Budget:
         images: Images in all, >= 1, or None.
         bytes: Bytes in all, labels included, >= 1, or None.
         allocation: ``fixed`` reserves an equal share for every class of the task from the
-            start; ``adaptive`` divides all of it among the classes seen so far.
+            start; ``adaptive`` divides all of it in equal shares among the classes seen so far,
+            of which one that has fewer images leaves some empty.
         store: How images are kept.
         shrink: How stored images become fewer: ``redistil`` makes them small again by the
             memory's method; ``prefix`` keeps the first of them, as they are.
