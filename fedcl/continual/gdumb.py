@@ -14,8 +14,7 @@ References:
 
 Differences from the papers: GDumb's memory is filled image by image as they stream past; here a
 whole experience is seen before its small sets are made, and a class of fewer images than its share
-leaves slots empty. Its step size restarts along the way;
-here it falls once, along a cosine.
+leaves slots empty. Its step size restarts along the way; here it falls once, along a cosine.
 """
 
 from dataclasses import dataclass

@@ -101,15 +101,14 @@ class DOSFL(FederatedMethod):
         labels = small.data.targets
         if labels is None:
             raise RuntimeError("steps must have soft labels, which the method was checked for")
-        task.notes[FROM_REAL] = int(small.origin == "real")
-        return self._sent(small, labels, small.rates)
+        return self._sent(task, small, labels, small.rates)
 
     def sketch(self, task: LocalTask) -> Sketch:
         """Returns as many random images and steps, and the learning of them."""
         wanted, (method, _) = self._wanted(task), self._unrolled()
         small = condense(Random(), wanted)
         labels = one_hot(small.data.labels, task.world.num_classes).float()
-        records = self._sent(small, labels, [self.largest] * method.rate_count)
+        records = self._sent(task, small, labels, [self.largest] * method.rate_count)
         return Sketch(records, [condensing("learning steps", method, wanted)])
 
     def check(self, upload: Upload, server: ServerTask) -> None:
@@ -148,8 +147,11 @@ class DOSFL(FederatedMethod):
             task.data, counts, world.normalisation, seed, [weights_of(world.first_network())]
         )
 
-    def _sent(self, small: SyntheticSet, labels: Tensor, sizes: Sequence[float]) -> Records:
-        """Returns images, labels and sizes of steps as they are sent."""
+    def _sent(
+        self, task: LocalTask, small: SyntheticSet, labels: Tensor, sizes: Sequence[float]
+    ) -> Records:
+        """Returns images, labels and sizes of steps as they are sent, where they are from noted."""
+        task.notes[FROM_REAL] = int(small.origin == "real")
         cut = np.array(sizes, np.float32).clip(max=self.largest)
         steps = {"labels": pack_distributions(labels), "sizes": Array(cut)}
         return {IMAGES: pack_images(small), STEPS: ArrayRecord(steps)}
