@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from experiments.reporting.arms import FEW_SEEDS, Arm, paired
 from experiments.reporting.intransigence import intransigence
@@ -95,6 +96,8 @@ ACROSS = "across."  # before a network's name
 # Parts of the metrics above, and what a figure reads.
 _READ_ELSEWHERE = {"accuracy_matrix", "class_counts", "data_bytes", "heterogeneity", "raw_bytes"}
 _READ_ELSEWHERE |= {"client_accuracies", "personalised_accuracies"} | METRICS
+_READ_ELSEWHERE |= {"buffer_allowed", "set_by"}
+_NOTHING_AT_ZERO = {"kept_bytes"}
 
 
 def summary(section: Section) -> Table:
@@ -139,7 +142,7 @@ def not_shown(runs: Sequence[Run]) -> list[str]:
 def _arm_table(section: Section, name: str, title: str, columns: Sequence[Column]) -> Table:
     """Returns one row for each arm; columns that no arm can fill are left out."""
     cells = {c: [_cell(section, arm, c) for arm in section.arms] for c in columns}
-    filled = [c for c in columns if any(cell is not None for cell in cells[c])]
+    filled = [c for c in columns if any(map(partial(_says, c), cells[c]))]
     rows = [
         (arm.label, float(len(arm.runs)), *(cells[column][i] for column in filled))
         for i, arm in enumerate(section.arms)
@@ -147,6 +150,11 @@ def _arm_table(section: Section, name: str, title: str, columns: Sequence[Column
     table = Table(f"{section.slug}-{name}", title, (*_ARM, *filled), tuple(rows))
     best = _best(section, table)
     return replace(table, best=best, notes=tuple(_notes(section, bool(best))))
+
+
+def _says(column: Column, cell: Cell) -> bool:
+    nothing = isinstance(cell, Interval) and cell.mean == 0 and column.key in _NOTHING_AT_ZERO
+    return cell is not None and not nothing
 
 
 def _cell(section: Section, arm: Arm, column: Column) -> Cell:

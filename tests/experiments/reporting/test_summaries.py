@@ -172,6 +172,14 @@ def test_costs_stand_beside_the_accuracy(run, section):
     assert not_shown(found.arms[0].runs) == []
 
 
+@pytest.mark.parametrize(("kept", "shown"), [(800, True), (0, False)])
+def test_what_is_kept_beside_a_buffer_is_shown_where_there_is_such(run, section, kept, shown):
+    metrics = {"average_accuracy": 0.75, "buffer_bytes": 1300, "buffer_allowed": 1300}
+    found = section(run("der-random", "continual", metrics={**metrics, "kept_bytes": kept}))
+    assert ("kept_bytes" in {column.key for column in summary(found).columns}) is shown
+    assert not_shown(found.arms[0].runs) == []
+
+
 def test_distilling_is_no_multiple_of_no_training(run):
     metrics = {"train_seconds": 0.0, "distill_seconds": 2.0}
     assert run("gdumb-dm", "continual", metrics=metrics).number("distill_ratio") is None
