@@ -2,7 +2,7 @@
 
 import matplotlib as mpl
 
-from experiments.reporting.figures import plates
+from experiments.reporting.figures import _over_buffers, plates
 from experiments.reporting.styles import Palette
 
 
@@ -137,6 +137,13 @@ def test_bytes_come_first_where_buffers_have_several_sizes(run, section):
     learnt = ["Accuracy matrices", "Accuracy on each experience over time"]
     assert titles(section(one, other)) == bytes_first + learnt
     assert titles(section(one)) == learnt + bytes_first
+
+
+def test_forgetting_may_be_below_nothing_and_accuracy_not(run, section):
+    found, palette = section(memory(run, "replay-dm", 20)), Palette.of(["dm"])
+    for key, least in (("average_forgetting", -1.0), ("average_accuracy", 0.0)):
+        (chart,) = _over_buffers(found, palette, key, "").values()
+        assert chart.least == least
 
 
 def test_experiences_have_a_panel_for_each_size_with_the_bounds_in_it(run, section):
