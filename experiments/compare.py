@@ -102,6 +102,8 @@ class Comparison:
             raise CommandError(f"jobs must be a whole number >= 1, got {jobs!r}")
         if own.get("report") == "":
             raise CommandError("report must be a folder, as report=FOLDER, got nothing")
+        unchanged = all(word.split("=")[0] in NOT_IN_HASH for word in shared)
+        published = content.get("published", []) if unchanged else []
         return cls(
             name=words[0],
             title=str(content["title"]),
@@ -109,11 +111,7 @@ class Comparison:
             seeds=len(seeds),
             jobs=int(jobs),
             report=Path(own.get("report", f"reports/{words[0]}")),
-            published=[
-                Published.of(entry)
-                for entry in content.get("published", [])
-                if all(word.split("=")[0] in NOT_IN_HASH for word in shared)
-            ],
+            published=[Published.of(entry) for entry in published],
         )
 
 

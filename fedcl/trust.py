@@ -60,10 +60,9 @@ class Trust:
             )
 
     def _check_spread(self, method: Distilling) -> None:
-        ipc = getattr(method, "ipc", None)
         if self.defence is None or not self.defence.needs_spread:
             return
-        if ipc == 1 and method.method.makes_pixels:
+        if method.ipc == 1 and method.method.makes_pixels:
             raise ValueError(
                 "ipc must be >= 2 for this defence, which judges a client's mean by how its images "
                 "of a class differ, got 1; take defence=leave_one_out"

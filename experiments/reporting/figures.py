@@ -91,7 +91,7 @@ def _stored(section: Section, palette: Palette) -> list[Plate]:
 
 def _federated(section: Section, palette: Palette) -> list[Plate]:
     own = [arm for arm in section.arms if arm.runs[0].made_by_server]
-    theirs = [arm for arm in section.arms if arm not in own]
+    theirs = [arm for arm in section.arms if not arm.runs[0].made_by_server]
     images = (
         "All clients' uploads together, one row a class, first seed, at most ten images of each. "
         "This is what leaves the clients."

@@ -106,10 +106,7 @@ class ContinualRun(Run):
     def forecast(self) -> Forecast:
         """Times an epoch of some experiences, and a few steps of what fills the memory."""
         work, kept = self.learner.work()
-        images, stored = self.learner.stored(len(self.setting.experiences) - 1)
-        how = f"exact; {images} images at the end"
-        if kept is not None:
-            stored, how = self._told(kept)
+        stored, how = self._told(kept)
         return Forecast(
             torch.stack([experience.train.counts for experience in self.setting.experiences]),
             [
@@ -119,8 +116,11 @@ class ContinualRun(Run):
             ],
         )
 
-    def _told(self, kept: Memory) -> tuple[int, str]:
-        """Returns the most bytes that a memory will have, and how that is known."""
+    def _told(self, kept: Memory | None) -> tuple[int, str]:
+        """Returns the most bytes that will be kept to be replayed, and how that is known."""
+        if kept is None:
+            images, stored = self.learner.stored(len(self.setting.experiences) - 1)
+            return stored, f"exact; {images} images at the end"
         replayed = self.learner.method.replayed
         if replayed is not None and not replayed.method.makes_pixels:
             return kept.bytes, "at most, in images that are decoded"

@@ -24,7 +24,8 @@ thousands of images. :math:`c_i^+ - c_i = \frac{1}{K_i \eta_l} (x - y_i) - c` ho
 server doesn't know, so it isn't sent: the upload is FedAvg's, half of the paper's, and so is the
 number of steps, which follows from the images. Where messages are compressed, :math:`c` is what
 clients read and :math:`y` what the server reads, on both sides, so that
-:math:`\sum_i p_i c_i = c` stays true. With momentum
+:math:`\sum_i p_i c_i = c` stays true, for the share of images that was there in a round, unless an
+answer comes too late to be used: that client's :math:`c_i` has moved. With momentum
 :math:`\rho`, :math:`\eta_l` in the control is :math:`\eta_l / (1 - \rho)`, as far as a gradient
 carries in the end.
 """

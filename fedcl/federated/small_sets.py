@@ -30,9 +30,11 @@ class Distilling(FederatedMethod):
 
     Attributes:
         method: Makes the small sets.
+        ipc: Images per class and client, >= 1, or the bytes of as many.
     """
 
     method: Condenser
+    ipc: int
 
     @property
     @abstractmethod
