@@ -97,7 +97,7 @@ class Run:
     @property
     def made_by_server(self) -> bool:
         """Whether the small set is the server's own, and no union of what clients uploaded."""
-        return bool(self.record["metrics"].get("set_by") == "server")
+        return bool(self.metrics.get("set_by") == "server")
 
     @property
     def seed(self) -> int:

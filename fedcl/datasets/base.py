@@ -174,6 +174,32 @@ class Preparation:
         return train.rows(rows)
 
 
+class Divided(DatasetSource):
+    """A source whose training part is divided as a :class:`Preparation` says.
+
+    Attributes:
+        validation: Share of the training part held out, in [0, 1).
+        train_images: Images kept of what remains; None keeps all.
+        mean: Mean of each channel, in [0, 1]; None: that of the images trained on.
+        std: Standard deviation of each channel, > 0; None exactly when ``mean`` is.
+    """
+
+    validation: float
+    train_images: int | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+
+    def __post_init__(self) -> None:
+        self._preparation()
+
+    def divided(self, stored: Stored, seed: int) -> Dataset:
+        """Returns the data set whose training part is divided by ``seed``."""
+        return self._preparation().apply(stored, seed)
+
+    def _preparation(self) -> Preparation:
+        return Preparation(self.validation, self.train_images, self.mean, self.std)
+
+
 def stratified(part: LabelledImages, keep: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Returns the rows of a stratified draw of ``keep`` images, and the rows left over.
 

@@ -10,7 +10,7 @@ import numpy as np
 from distill.images import LabelledImages
 from distill.rng import derive
 from fedcl.datasets.arrays import part
-from fedcl.datasets.base import Dataset, DatasetSource, Preparation, Stored, stratified
+from fedcl.datasets.base import Dataset, Divided, Stored, stratified
 
 # The test part is one draw for all seeds, so that results compare across them.
 SPLIT_SEED = 0
@@ -19,7 +19,7 @@ TEST_SHARE = 0.2
 
 @final
 @dataclass(frozen=True)
-class Digits(DatasetSource):
+class Digits(Divided):
     """Scikit-learn's 1,797 handwritten digits of 8 x 8 pixels: no file, no network.
 
     The 16 grey levels become uint8 by rounding ``x * 255 / 16``. The test part is a
@@ -41,9 +41,6 @@ class Digits(DatasetSource):
     mean: Sequence[float] | None
     std: Sequence[float] | None
 
-    def __post_init__(self) -> None:
-        self._preparation()
-
     def load(self, seed: int) -> Dataset:
         """Returns the digits, their training part divided by ``seed``.
 
@@ -55,10 +52,7 @@ class Digits(DatasetSource):
         rows, test = stratified(digits, keep, derive(SPLIT_SEED, "digits", "test"))
         names = [str(digit) for digit in range(digits.num_classes)]
         stored = Stored(self.name, digits.rows(rows), digits.rows(test), names)
-        return self._preparation().apply(stored, seed)
-
-    def _preparation(self) -> Preparation:
-        return Preparation(self.validation, self.train_images, self.mean, self.std)
+        return self.divided(stored, seed)
 
 
 def _all_digits() -> LabelledImages:

@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.checks import one_of
 from fedcl.datasets.arrays import KEYS, UNREADABLE, Array, labelled, one_line, read_npz
-from fedcl.datasets.base import Dataset, DatasetSource, Preparation, Stored
+from fedcl.datasets.base import Dataset, Divided, Stored
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ UNAVAILABLE = (*UNREADABLE, OSError, HTTPException, AssertionError)
 
 @final
 @dataclass(frozen=True)
-class ImageFiles(DatasetSource):
+class ImageFiles(Divided):
     """A public image data set: ``<root>/<name>.npz``, else torchvision's files or download.
 
     EMNIST is its "balanced" split (47 classes, 112,800 + 18,800 images): the only one with
@@ -53,7 +53,7 @@ class ImageFiles(DatasetSource):
 
     def __post_init__(self) -> None:
         one_of("dataset", self.name, NAMES)
-        self._preparation()
+        super().__post_init__()
 
     def load(self, seed: int) -> Dataset:
         """Returns the data set, its training part divided by ``seed``.
@@ -68,10 +68,7 @@ class ImageFiles(DatasetSource):
         else:
             training, test = labelled(*_from_torchvision(self.name, root))
         stored = Stored(self.name, training, test, self.class_names)
-        return self._preparation().apply(stored, seed)
-
-    def _preparation(self) -> Preparation:
-        return Preparation(self.validation, self.train_images, self.mean, self.std)
+        return self.divided(stored, seed)
 
 
 def folder(data_root: str | None) -> Path:

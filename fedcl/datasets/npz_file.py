@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import final
 
 from fedcl.datasets.arrays import labelled, read_npz
-from fedcl.datasets.base import Dataset, DatasetSource, Preparation, Stored
+from fedcl.datasets.base import Dataset, Divided, Stored
 
 
 @final
 @dataclass(frozen=True)
-class NpzFile(DatasetSource):
+class NpzFile(Divided):
     """A user's own images: one .npz with uint8 ``x_train``, ``x_test`` and their labels.
 
     Attributes:
@@ -33,9 +33,6 @@ class NpzFile(DatasetSource):
     mean: Sequence[float] | None
     std: Sequence[float] | None
 
-    def __post_init__(self) -> None:
-        self._preparation()
-
     def load(self, seed: int) -> Dataset:
         """Returns the data set, its training part divided by ``seed``.
 
@@ -45,7 +42,7 @@ class NpzFile(DatasetSource):
         path = Path(self.path).expanduser()
         training, test = labelled(read_npz(path), str(path))
         names = [str(label) for label in range(training.num_classes)]
-        return self._preparation().apply(Stored(self.name, training, test, names), seed)
+        return self.divided(Stored(self.name, training, test, names), seed)
 
     def digest(self) -> str | None:
         """Returns the file's SHA-256, None where there is no file."""
@@ -54,6 +51,3 @@ class NpzFile(DatasetSource):
             return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def _preparation(self) -> Preparation:
-        return Preparation(self.validation, self.train_images, self.mean, self.std)
