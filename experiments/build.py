@@ -23,7 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from experiments.errors import CommandError
 from experiments.listing import GROUPS, config_folder, known
@@ -37,6 +37,7 @@ NAMING_GROUPS = ("federated_continual", "federated", "continual", "method")
 USUAL = {"backend": "local"}  # these groups are in the name where the choice is another one
 REFERENCE = re.compile(r"\$\{([a-z_]+)")
 UNKNOWN = re.compile(r"Could not override '([^']+)'")
+UNRESOLVED = re.compile(r"Interpolation key '([^'.]+\.[^']+)'")
 
 
 @final
@@ -74,9 +75,10 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     raw = _plain(config, resolve=False)
     fields = [field.name for field in dataclasses.fields(get_class(config._target_))]
     used = _used_keys(raw, fields)
+    _refuse_misfits({key: raw[key] for key in used if key in raw}, choices)
     _refuse_missing(raw, used)
     _refuse_unused(used, overrides, choices)
-    values = _resolved(config, used)
+    values = _resolved(config, used, choices)
     _refuse_updates(values, fields)
     _refuse_other_than_bools(values)
     if not isinstance(values["output"], str):
@@ -200,6 +202,40 @@ def _refuse_missing(raw: Mapping[str, Any], used: set[str]) -> None:
         raise CommandError(f"{key} must be given, as {key}=NAME; known: {names}")
 
 
+def _refuse_misfits(parts: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
+    """Refuses a choice that lacks a setting which the YAML of another choice gives it."""
+    found = list(_misfits(dict(parts)))
+    if found:
+        setting = min(found, key=len)
+        raise CommandError(_misfit(setting, f"{_giver(setting, choices)} sets", choices))
+
+
+def _misfits(node: Any, path: str = "") -> Iterator[str]:
+    """Yields settings of dataclasses that have no such field."""
+    if not isinstance(node, dict):
+        return
+    known = _types(node["_target_"]) if "_target_" in node else None
+    for key, value in node.items():
+        here = f"{path}.{key}".lstrip(".")
+        if known is not None and key not in known and not key.startswith("_"):
+            yield here
+        yield from _misfits(value, here)
+
+
+def _misfit(setting: str, by: str, choices: Mapping[str, Any]) -> str:
+    group, name = setting.split(".", 1)
+    return f"{group} must be one with {name}, which {by}, got {group}={choices.get(group)}"
+
+
+def _giver(setting: str, choices: Mapping[str, Any]) -> str:
+    """Returns the choice whose YAML sets what is another's."""
+    for group, choice in choices.items():
+        file = config_folder() / group / f"{choice}.yaml"
+        if file.is_file() and OmegaConf.select(OmegaConf.load(file), setting) is not None:
+            return f"{group}={choice}"
+    return "the command"
+
+
 def _refuse_unused(used: set[str], overrides: Sequence[str], choices: Mapping[str, Any]) -> None:
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group.split(".")[0]
@@ -233,29 +269,36 @@ def _no_bools(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         node = dict(enumerate(node))
     if not isinstance(node, dict):
         return
-    switches = _switches(node["_target_"]) if "_target_" in node else set[str]()
+    types = _types(node["_target_"]) if "_target_" in node else None
     for key, value in node.items():
         here = f"{path}.{key}".lstrip(".")
-        if key in switches and not isinstance(value, bool):
+        if (types or {}).get(key) in (bool, "bool") and not isinstance(value, bool):
             yield here, value
         yield from _no_bools(value, here)
 
 
 @cache
-def _switches(target: str) -> set[str]:
-    """Returns the fields of a dataclass that are bools."""
+def _types(target: str) -> Mapping[str, Any] | None:
+    """Returns the fields of a dataclass and their types; None for what is none."""
     try:
         made = resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise CommandError(f"_target_ must be what can be imported, got {target}") from error
-    fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
-    return {field.name for field in fields if field.type in (bool, "bool")}
+    if not dataclasses.is_dataclass(made):
+        return None
+    return {field.name: field.type for field in dataclasses.fields(made) if field.init}
 
 
-def _resolved(config: DictConfig, used: set[str]) -> dict[str, Any]:
+def _resolved(config: DictConfig, used: set[str], choices: Mapping[str, Any]) -> dict[str, Any]:
     keys = [*sorted(used), *RUN_KEYS, "_target_"]
     try:
         values = {key: value for key, value in _plain(config, True).items() if key in keys}
+    except InterpolationKeyError as error:
+        lacking, group = UNRESOLVED.match(str(error)), str(error.full_key).split(".")[0]
+        if lacking is None:
+            raise CommandError(_one_line(error)) from error
+        by = f"{group}={choices.get(group)} reads"
+        raise CommandError(_misfit(lacking.group(1), by, choices)) from error
     except OmegaConfBaseException as error:
         raise CommandError(_one_line(error)) from error
     for missing in _missing(values):

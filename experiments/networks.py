@@ -7,31 +7,41 @@ import torch
 
 from distill.images import LabelledImages
 from distill.networks import Architecture
+from distill.objectives.matching import Matching
 
 
 def check_networks(scenario: object, images: LabelledImages) -> None:
-    """Refuses a scenario with a network that can't take the images.
+    """Refuses a scenario with a network that can't take the images, or has nothing to match.
 
     Networks are built without memory or random numbers, so it costs nothing to ask all.
 
     Raises:
         ValueError: If there is one.
     """
-    for architecture in architectures(scenario):
-        with torch.device("meta"):
+    with torch.device("meta"):
+        for architecture in architectures(scenario):
             architecture.build(images.image_shape, images.num_classes)
+        for objective in parts(scenario):
+            if isinstance(objective, Matching):
+                for architecture in architectures(objective.networks):
+                    network = architecture.build(images.image_shape, images.num_classes)
+                    objective.statistic.check(network)
 
 
-def architectures(part: object) -> Iterator[Architecture]:
+def architectures(whole: object) -> Iterator[Architecture]:
     """Yields every architecture in a dataclass, in the fields of its fields too."""
-    if isinstance(part, Architecture):
-        yield part
-    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
-        for field in dataclasses.fields(part):
-            yield from architectures(getattr(part, field.name))
-    elif isinstance(part, Mapping):
-        for inner in part.values():
-            yield from architectures(inner)
-    elif isinstance(part, Sequence) and not isinstance(part, str):
-        for inner in part:
-            yield from architectures(inner)
+    return (part for part in parts(whole) if isinstance(part, Architecture))
+
+
+def parts(whole: object) -> Iterator[object]:
+    """Yields a dataclass, its fields, and theirs."""
+    yield whole
+    if dataclasses.is_dataclass(whole) and not isinstance(whole, type):
+        for field in dataclasses.fields(whole):
+            yield from parts(getattr(whole, field.name))
+    elif isinstance(whole, Mapping):
+        for inner in whole.values():
+            yield from parts(inner)
+    elif isinstance(whole, Sequence) and not isinstance(whole, str):
+        for inner in whole:
+            yield from parts(inner)

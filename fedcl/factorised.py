@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from distill.condenser import Condenser, Step, Task
+from distill.parameterisations.base import TooFewNumbersError
 from distill.stores import itemsize
 from distill.synthetic import SyntheticSet
 
@@ -55,7 +56,7 @@ def fitted(
 def _first(steps: Iterator[Step], task: Task, most: int) -> Step:
     try:
         return next(steps)
-    except ValueError as error:  # no row for a class, most often
+    except TooFewNumbersError as error:
         raise ValueError(
             f"the buffer has {most} bytes for classes {task.classes}: {error}"
         ) from error

@@ -21,7 +21,7 @@ from fedcl.federated.base import (
     World,
 )
 from fedcl.federated.small_sets import Distilling
-from fedcl.federated.strategy import RoundFailedError
+from fedcl.federated.strategy import RoundFailedError, by_reason
 
 RARE = 2  # clients, at most, that hold a class that is called rare
 
@@ -67,6 +67,15 @@ class Trust:
                 "ipc must be >= 2 for this defence, which judges a client's mean by how its images "
                 "of a class differ, got 1; take defence=leave_one_out"
             )
+
+    def check_uploads(self, uploads: int) -> None:
+        """Refuses a defence that can't judge as few uploads as a round's.
+
+        Raises:
+            ValueError: If it can't.
+        """
+        if self.defence is not None:
+            self.defence.check_uploads(uploads)
 
     def check_message(self, compressed: bool) -> None:
         """Refuses an attack that is none once its arrays were compressed.
@@ -203,7 +212,7 @@ class _Contested(FederatedMethod):
         rejected = dict(defence.rejected(Evidence(sets, server, self.validation)))
         kept = [upload for upload in came if upload.client not in rejected]
         if not kept:
-            raise RoundFailedError(f"defence must leave a client, got none: {_listed(rejected)}")
+            raise RoundFailedError(f"defence must leave a client, got none: {by_reason(rejected)}")
         return replace(self.inner.aggregate(server, iter(kept)), rejected=rejected)
 
 
@@ -236,7 +245,3 @@ def _rejected(rows: Sequence[Mapping[str, Any]], clients: set[int]) -> float | N
     """Returns the share of these clients' uploads that a defence set aside; None if none came."""
     own = [row["rejected"] is not None for row in rows if row["client"] in clients]
     return sum(own) / len(own) if own else None
-
-
-def _listed(reasons: Mapping[int, str]) -> str:
-    return "; ".join(f"client {client}: {why}" for client, why in sorted(reasons.items()))

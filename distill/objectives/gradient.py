@@ -62,6 +62,14 @@ class GradientMatching(Statistic):
         one_of("distance", self.distance, DISTANCES)
         one_of("layers", self.layers, LAYERS)
 
+    def check(self, network: Network) -> None:
+        """Refuses a network without weights of the layers asked for.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        self.matched(weights_of(network))
+
     def pull(
         self,
         network: Network,

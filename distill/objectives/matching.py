@@ -49,6 +49,13 @@ class Statistic(ABC):
             rng: For statistics that draw.
         """
 
+    def check(self, network: Network) -> None:  # noqa: B027  most see any network
+        """Refuses a network in which there is nothing to compare.
+
+        Raises:
+            ValueError: If so.
+        """
+
     def about(self, real: RealData) -> "Pull":  # noqa: ARG002
         """Returns :meth:`pull` for one task, of which a statistic may see more than its batches."""
         return self.pull

@@ -30,6 +30,10 @@ Parameters = Mapping[str, Tensor]
 Shape = tuple[int, ...]
 
 
+class TooFewNumbersError(ValueError):
+    """The numbers of so many pixel images don't pay for a row of every class."""
+
+
 class Source(ABC):
     """Recalls rows from stored numbers. Subclasses are final frozen dataclasses."""
 
@@ -183,13 +187,13 @@ class Parameterisation:
             label: Numbers of the label of one image, which both would store; 0: a hard label.
 
         Raises:
-            ValueError: If they don't pay for a row of every class.
+            TooFewNumbersError: If they don't pay for a row of every class.
         """
         rows = self._paid(code, code.counts, label)
         unpaid = (code.counts > 0) & (rows < 1)
         if unpaid.any():
             least = self._least(code, label)
-            raise ValueError(
+            raise TooFewNumbersError(
                 self._too_few(code, int(unpaid.nonzero()[0]))
                 if least == MOST
                 else self._too_small(code, label, least)
@@ -208,8 +212,8 @@ class Parameterisation:
         return (
             f"ipc must be >= {least} for this parameterisation, got {int(code.counts.max())}: "
             f"of {numbers} numbers ({4 * numbers} bytes of float32) decoders take "
-            f"{code.numbers}, and the rest doesn't pay for a row a class; raise ipc, or take "
-            "parameterisation=pixels"
+            f"{code.numbers}, and the rest doesn't pay for a row a class; allow more images, or "
+            "take parameterisation=pixels"
         )
 
     def _least(self, code: "Code", label: int) -> int:

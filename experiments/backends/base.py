@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # a run without clients imports no Flower
     from fedcl.federated.base import FederatedMethod, World
     from fedcl.federated.channel import Channel
     from fedcl.federated.remote import RemoteGrid
+    from fedcl.federated.strategy import Rules
 
 
 @final
@@ -48,6 +49,11 @@ class Federation(Run):
     @abstractmethod
     def backend(self) -> "Backend":
         """Where they are to work."""
+
+    @property
+    @abstractmethod
+    def rules(self) -> "Rules":
+        """Who takes part, how long it takes them, and how many must complete."""
 
     @abstractmethod
     def methods(self) -> Mapping[str, "FederatedMethod"]:

@@ -94,7 +94,13 @@ class Federated(Scenario):
         self.rules.availability.check(self.clients)
         self.compression.check(self.federated.vectors, sends_pixels(self.federated))
         self.trust.check(self.federated)
+        self.trust.check_uploads(self.rules.asked(self.clients))
         self.trust.check_message(self.compression.up is not None)
+        if self.personalise is not None and self.federated.answers_together:
+            raise ValueError(
+                "personalise must be none where the clients' networks answer together, of which "
+                "a client could train none"
+            )
         if self.target is not None:
             fraction("target", self.target)
             positive("target", self.target)
@@ -146,6 +152,11 @@ class FederatedRun(Federation):
         """Where the clients work."""
         return self.scenario.backend
 
+    @property
+    def rules(self) -> Rules:
+        """Those of the scenario."""
+        return self.scenario.rules
+
     def methods(self) -> Mapping[str, FederatedMethod]:
         """Returns the one method."""
         validation = self.data.normalised(self.data.validation)
@@ -171,11 +182,6 @@ class FederatedRun(Federation):
                 break
             told = partly(folder, number, scenario.federated.rounds)
             report = simulation.play(ACTION, number, told=told)
-            if scenario.personalise is not None and simulation.task.members:
-                raise ValueError(
-                    "personalise must be none where several networks answer together, "
-                    f"of which a client could train none, got {len(simulation.task.members)}"
-                )
             accuracy, loss = simulation.score(test)
             history.append({**report.totals, "accuracy": accuracy, "loss": loss})
             rows += report.clients
@@ -207,7 +213,15 @@ class FederatedRun(Federation):
         start = self.world.first_network
         after = [(training("personalising", start, data, recipe), 1) for data in own if recipe]
         tests = [test] * (rounds + 1 + len(own))
-        return rehearsed.forecast(honest, scenario.rules, [(0, ACTION)] * rounds, tests, after)
+        schedule, certainty = [(0, ACTION)] * rounds, self._certainty()
+        return rehearsed.forecast(honest, schedule, tests, after, certainty)
+
+    def _certainty(self) -> str:
+        if self.scenario.target is not None:
+            return "at most, for the target ends it"
+        if self.scenario.attack is not None:
+            return "as if all clients were honest"
+        return "exact while no client fails"
 
     def _reached(self, history: Sequence[Mapping[str, Any]]) -> bool:
         target = self.scenario.target

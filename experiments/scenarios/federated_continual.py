@@ -149,6 +149,11 @@ class FederatedContinualRun(Federation):
         """Where the clients work."""
         return self.scenario.backend
 
+    @property
+    def rules(self) -> Rules:
+        """Those of the scenario."""
+        return self.scenario.rules
+
     def methods(self) -> Mapping[str, FederatedMethod]:
         """Returns what clients do while they learn and, with a memory, at an experience's end."""
         method = self.scenario.federated_continual
@@ -207,9 +212,8 @@ class FederatedContinualRun(Federation):
 
     def forecast(self) -> Forecast:
         """Rehearses the rounds of every experience."""
-        scenario, schedule = self.scenario, self._schedule()
-        test = self.data.normalised(self.data.test)
-        return rehearsed.forecast(self, scenario.rules, schedule, [test] * 2 * (len(schedule) + 1))
+        schedule, test = self._schedule(), self.data.normalised(self.data.test)
+        return rehearsed.forecast(self, schedule, [test] * 2 * (len(schedule) + 1))
 
     def _simulation(self) -> Simulation:
         rules = self.scenario.rules

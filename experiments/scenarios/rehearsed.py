@@ -13,28 +13,28 @@ from experiments.scenarios.foretold import Times, memory, time_of
 from fedcl.client_accuracy import client_counts
 from fedcl.federated.base import World
 from fedcl.federated.rehearsal import Rehearsal, Round, UnknownError, rehearse
-from fedcl.federated.strategy import RoundFailedError, Rules
+from fedcl.federated.strategy import RoundFailedError
 
 
 def forecast(
     run: Federation,
-    rules: Rules,
     schedule: Sequence[Round],
     tests: Sequence[LabelledImages],
     after: Sequence[Times] = (),
+    certainty: str = "exact while no client fails",
 ) -> Forecast:
     """Returns what a federation will send, hold and take.
 
     Args:
         run: With its data and its clients.
-        rules: Who takes part.
         schedule: The experience and the action of each round.
         tests: What networks are scored on in the whole run.
         after: Work that follows the rounds.
+        certainty: How surely these rounds, played so, send what the run will send.
     """
     counts = client_counts(run.world)
     try:
-        rehearsal = rehearse(run.methods(), run.world, rules, run.channel, schedule)
+        rehearsal = rehearse(run.methods(), run.world, run.rules, run.channel, schedule)
     except UnknownError as error:
         unknown = [Prediction(n, None, "bytes", str(error)) for n in ("up", "down", "time")]
         return Forecast(counts, unknown)
@@ -48,13 +48,13 @@ def forecast(
         "scoring": a_score * sum(map(len, tests)),
     }
     seconds = time_of([*rehearsal.work, *after], measured)
-    return Forecast(counts, [*_sent(rehearsal), _held(run.world, rehearsal), *seconds])
+    sent = _sent(rehearsal, certainty)
+    return Forecast(counts, [*sent, _held(run.world, rehearsal), *seconds])
 
 
-def _sent(rehearsal: Rehearsal) -> Iterator[Prediction]:
-    """Yields the bytes of all clients in each direction."""
+def _sent(rehearsal: Rehearsal, how: str) -> Iterator[Prediction]:
+    """Yields the bytes of all clients in each direction, and how they are known."""
     rounds = len(rehearsal.reports)
-    how = "exact while no client fails"
     if rehearsal.played < rounds:
         how = f"{rehearsal.played} of {rounds} rounds played, the others like them"
     for name, key in (("up", "bytes_up"), ("down", "bytes_down")):

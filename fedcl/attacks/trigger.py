@@ -60,9 +60,15 @@ class Trigger:
         """Returns all images of other classes, stamped and labelled the target.
 
         Raises:
-            ValueError: If the task has no such class.
+            ValueError: If the task has no such class, or nothing of an image would be left.
         """
         check_label("attack.trigger.target", self.target, test.num_classes)
+        height, width = test.image_shape[1:]
+        if not self.side < min(height, width):
+            raise ValueError(
+                f"attack.trigger.side must be < {min(height, width)}, that of the images, "
+                f"got {self.side}"
+            )
         return self._labelled(test, self._others(test), normalisation)
 
     def _others(self, data: LabelledImages) -> Tensor:

@@ -36,6 +36,16 @@ class Defence(ABC):
     needs_validation: ClassVar[bool] = False
     needs_spread: ClassVar[bool] = False
 
+    def check_uploads(self, uploads: int) -> None:  # noqa: B027  most judge any number
+        """Refuses a round of too few uploads to judge.
+
+        Args:
+            uploads: How many come at most.
+
+        Raises:
+            ValueError: If they are too few.
+        """
+
     @abstractmethod
     def rejected(self, evidence: Evidence) -> Mapping[int, str]:
         """Returns why a client's set is set aside, for those that are."""

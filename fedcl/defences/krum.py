@@ -48,18 +48,26 @@ class Krum(Defence):
     def __post_init__(self) -> None:
         whole("defence.attackers", self.attackers, 1)
 
+    def check_uploads(self, uploads: int) -> None:
+        """Refuses too few for as many attackers.
+
+        Raises:
+            ValueError: If so.
+        """
+        if not 2 * self.attackers + 2 < uploads:
+            raise ValueError(
+                f"defence.attackers must be < {uploads / 2 - 1:g}, half of the "
+                f"{uploads} uploads less one, got {self.attackers}"
+            )
+
     def rejected(self, evidence: Evidence) -> Mapping[int, str]:
         """Returns the f clients of the highest scores.
 
         Raises:
-            ValueError: If there are too few clients for as many attackers.
+            ValueError: If too few sets came.
         """
         clients = sorted(evidence.sets)
-        if not 2 * self.attackers + 2 < len(clients):
-            raise ValueError(
-                f"defence.attackers must be < {len(clients) / 2 - 1:g}, half of the "
-                f"{len(clients)} uploads less one, got {self.attackers}"
-            )
+        self.check_uploads(len(clients))
         apart = distances(evidence.sets, induced_gradients(evidence.server))
         scores = {k: self._score(apart[i]) for i, k in enumerate(clients)}
         highest = sorted(clients, key=lambda k: scores[k])[-self.attackers :]

@@ -195,10 +195,13 @@ class FederatedMethod(ABC):
         rounds: Rounds of the method, >= 1.
         set_by: Who makes the small sets of the server's task: ``clients``, whose uploads they are,
             or the ``server``, so that no image crosses the wire to it.
+        answers_together: Whether the clients' networks answer for the federation, so that there
+            is no global network for a client to go on from.
     """
 
     rounds: int
     set_by: ClassVar[Literal["clients", "server"]] = "clients"
+    answers_together: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -77,7 +77,8 @@ class Channel:
             )
         if self.images is not None and not small_sets:
             raise ValueError(
-                "compression.images must be null for a method that uploads no small sets as images"
+                "compression.images must be null for a method that uploads no small sets, or other "
+                "arrays beside their images"
             )
 
     def of_images(self, world: World) -> CompressedImages | None:

@@ -89,7 +89,13 @@ class DOSFL(FederatedMethod):
         whole("ipc", self.ipc, 1)
         positive("federated.largest", self.largest)
         pixels_alone(self.method)
-        self._unrolled()
+        _, how = self._unrolled()
+        if how.batch is not None and self.ipc > how.batch * how.inner_steps:
+            raise ValueError(
+                f"ipc must be <= {how.batch * how.inner_steps}, the images of a class that "
+                f"{how.inner_steps} steps of {how.batch} take, got {self.ipc}; raise "
+                "objective.inner_steps"
+            )
 
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         """Returns nothing: the first network comes from the seed."""

@@ -44,6 +44,7 @@ class Ensemble(FederatedMethod):
     local: Recipe
     rounds: int = field(default=1, init=False)
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    answers_together: ClassVar[bool] = True
 
     def broadcast(self, server: ServerTask) -> Records:
         """Returns the first network."""

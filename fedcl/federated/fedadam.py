@@ -24,7 +24,7 @@ from typing import ClassVar, final
 
 import torch
 
-from distill.checks import below_one, positive, whole
+from distill.checks import below_one, listed, positive, whole
 from distill.training import Recipe
 from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
 from fedcl.federated.base import (
@@ -63,6 +63,7 @@ class FedAdam(FederatedMethod):
         whole("rounds", self.rounds, 1)
         positive("federated.learning_rate", self.learning_rate)
         positive("federated.tau", self.tau)
+        listed("federated.betas", self.betas)
         if len(self.betas) != 2:
             raise ValueError(f"federated.betas must be two numbers, got {list(self.betas)}")
         for beta in self.betas:

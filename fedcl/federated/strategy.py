@@ -1,7 +1,7 @@
 """The one adapter to Flower's Strategy: asks clients, checks what comes, counts what fails."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import final
@@ -48,6 +48,10 @@ class Rules:
         fraction("min_completion", self.min_completion)
         if self.participation == 0:
             raise ValueError("participation must be > 0, got 0")
+
+    def asked(self, there: int) -> int:
+        """Returns how many of the clients that are there are asked in a round."""
+        return max(1, round(self.participation * there))
 
 
 @final
@@ -143,8 +147,8 @@ class MethodStrategy(Strategy):
     def _chosen(self, server_round: int) -> list[int]:
         world = self.task.world
         there = self.rules.availability.joined(len(world.clients), server_round, world.seed)
-        count = max(1, round(self.rules.participation * len(there)))
-        return drawn(there, count, derive(world.seed, "participants", server_round))
+        rng = derive(world.seed, "participants", server_round)
+        return drawn(there, self.rules.asked(len(there)), rng)
 
     def _delivered(self, server_round: int) -> Iterator[Message]:
         """Yields the messages but for those to clients that drop out, which are only counted."""
@@ -174,14 +178,13 @@ class MethodStrategy(Strategy):
                 yield upload
 
     def _check_completion(self, server_round: int) -> None:
-        reasons = [f"client {c}: {why}" for c, why in sorted(self.failures.items())]
-        for reason in reasons:
-            logger.warning("round %d: %s", server_round, reason)
-        completed = len(self.asked) - len(reasons)
+        for client, why in sorted(self.failures.items()):
+            logger.warning("round %d: client %d: %s", server_round, client, why)
+        completed = len(self.asked) - len(self.failures)
         if completed < max(1.0, self.rules.min_completion * len(self.asked)):
             raise RoundFailedError(
                 f"min_completion must be reached, got {completed} of {len(self.asked)} clients "
-                f"in round {server_round}: {'; '.join(reasons)}"
+                f"in round {server_round}: {by_reason(self.failures)}"
             )
 
     def _checked(self, reply: Message) -> Upload | None:
@@ -205,6 +208,21 @@ class MethodStrategy(Strategy):
             node = reply.metadata.src_node_id
             exchange = next(e for e in reversed(self.exchanges) if e.node == node)
             self.rules.link.check(self.seconds(exchange))
+
+
+def by_reason(reasons: Mapping[int, str]) -> str:
+    """Returns reasons by client as text, each reason once.
+
+    >>> by_reason({2: "dropped out", 5: "no reply", 7: "dropped out"})
+    'clients 2, 7: dropped out; client 5: no reply'
+    """
+    clients = dict[str, list[int]]()
+    for client, why in sorted(reasons.items()):
+        clients.setdefault(why, []).append(client)
+    return "; ".join(
+        f"client{'s' if len(who) > 1 else ''} {', '.join(map(str, who))}: {why}"
+        for why, who in clients.items()
+    )
 
 
 def _upload(reply: Message, client: int) -> Upload:

@@ -290,7 +290,7 @@ def test_images_that_do_not_pay_for_a_row_a_class_are_refused(
     message = (
         rf"^ipc must be >= {least} for this parameterisation, got {most}: of {numbers} numbers "
         rf"\({4 * numbers} bytes of float32\) decoders take {taken}, and the rest doesn't pay for "
-        r"a row a class; raise ipc, or take parameterisation=pixels$"
+        r"a row a class; allow more images, or take parameterisation=pixels$"
     )
     with pytest.raises(ValueError, match=message):
         paid(parameterisation, real, torch.tensor(counts))

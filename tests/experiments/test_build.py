@@ -183,6 +183,27 @@ WRONG = {
         "continual continual=replay method=random storage=bases buffer.bytes=1300"
     ): "got 0 images (buffer.bytes=1300, 33 an image after 2048 that all share)",
     "distill method=random scored_on=validation": "dataset.validation must be > 0 with scored_on=",
+    "federated federated=feddm method=dc": (
+        "network_source must be one with recipe, which method=dc sets, "
+        "got network_source=around_given"
+    ),
+    "federated federated=fedlgd method=kmeans": (
+        "method must be one with iterations, which federated=fedlgd sets, got method=kmeans"
+    ),
+    "distill method=idc objective=distribution": (
+        "objective must be one with statistic.layers, which method=idc sets, "
+        "got objective=distribution"
+    ),
+    "distill method=dm +method.foo=3": "must be one with foo, which the command sets, got method=",
+    "federated federated=feddm network_source=fresh": (
+        "network_source must be one with radius, which federated=feddm reads, "
+        "got network_source=fresh"
+    ),
+    "federated federated=fedadam federated.betas=0.9": "federated.betas must be a list, got 0.9",
+    "federated federated=ensemble personalise=local": "personalise must be none where the clients'",
+    "federated federated=one_shot method=random defence=krum participation=0.4": (
+        "defence.attackers must be < 1, half of the 4 uploads less one, got 1"
+    ),
     "distill method=random device=abacus": "unknown device 'abacus'; known: auto, cpu, cuda",
     "distill method=random device=cuda": "device must be one that torch finds here, got cuda",
 }

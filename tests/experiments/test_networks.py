@@ -57,6 +57,14 @@ def test_asking_costs_no_random_number():
 
 
 @pytest.mark.parametrize("verb", METHODS)
+def test_a_network_without_what_is_matched_is_a_wrong_command(verb, tmp_path, capsys):
+    words = f"{verb} {METHODS[verb]} method=dsa objective.statistic.layers=convolutions".split()
+    assert main([*words, "network=mlp", f"output={tmp_path}"]) == 2
+    assert "layers must be all for a network without convolutions" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", METHODS)
 @pytest.mark.parametrize("role", ["network=mlp distiller=convnet distiller", "network"])
 def test_a_network_too_deep_is_a_wrong_command(verb, role, tmp_path, capsys):
     words = f"{verb} {METHODS[verb]} {role}.depth=4 threads=1 output={tmp_path}"

@@ -67,6 +67,20 @@ def test_predicted_bytes_are_those_of_the_run(name, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("words", "certainty"),
+    [
+        ([], "exact while no client fails"),
+        (["target=0.9"], "at most, for the target ends it"),
+        (["attack=label_flip", "attack.source=4"], "as if all clients were honest"),
+    ],
+)
+def test_a_plan_says_how_surely_it_knows_the_bytes(words, certainty, tmp_path):
+    told = planned("federated", *RUN, *words, folder=tmp_path)
+    assert certainty in told["up"]
+    assert certainty in told["down"]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "continual=replay method=random buffer.images=20",

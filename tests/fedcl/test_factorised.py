@@ -146,6 +146,25 @@ def test_bytes_that_hold_no_set_are_refused():
         memory(8).learn(experience([0, 3]), bases, 0)
 
 
+@final
+@dataclass(frozen=True)
+class Refusing(Condenser):
+    """A method that takes no task, whatever the bytes."""
+
+    @property
+    def makes_pixels(self) -> bool:
+        return False
+
+    def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
+        raise ValueError("no task is good enough")
+        yield
+
+
+def test_what_has_nothing_to_do_with_bytes_is_told_as_it_is():
+    with pytest.raises(ValueError, match=r"^no task is good enough$"):
+        memory(8).learn(experience([0, 3]), Refusing(), 0)
+
+
 def test_what_would_exchange_single_images_is_refused():
     fixed = Budget(8, None, "fixed", Uint8())
     fixed.check_method(Begun(TILES))

@@ -92,7 +92,7 @@ def test_a_rejection_lasts_a_round(world):
 
 
 def test_a_defence_that_leaves_nobody_fails_the_round(world):
-    with pytest.raises(RoundFailedError, match="defence must leave a client, got none: client 0: "):
+    with pytest.raises(RoundFailedError, match="must leave a client, got none: clients 0, 1, 2: "):
         played(world, Trust(None, Rejecting((0, 1, 2))))
 
 

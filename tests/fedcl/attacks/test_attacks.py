@@ -201,6 +201,7 @@ def test_an_attack_by_images_that_no_attacker_holds_is_refused(world):
     ("attack", "name"),
     [
         (Backdoor(1, Trigger(2, 3), 1), "attack.trigger.target must be < 3"),
+        (Backdoor(1, Trigger(99, 1), 1), "attack.trigger.side must be < "),
         (LabelFlip(1, 3, 0), "attack.source must be < 3"),
         (LabelFlip(1, 0, 3), "attack.target must be < 3"),
         (Noise(4, 1), "attack.clients must be <= 3, the number of clients, got 4"),

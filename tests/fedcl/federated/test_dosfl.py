@@ -193,6 +193,14 @@ def test_a_method_that_learns_no_such_steps_is_refused(method):
         DOSFL(method, 2, 1.0)
 
 
+def test_images_that_no_step_takes_are_refused():
+    assert UNROLLED.batch is not None
+    taken = UNROLLED.inner_steps * UNROLLED.batch
+    DOSFL(STEPS, taken, 1.0)
+    with pytest.raises(ValueError, match=f"ipc must be <= {taken}, .* got {taken + 1}; raise"):
+        DOSFL(STEPS, taken + 1, 1.0)
+
+
 @pytest.mark.parametrize(("ipc", "largest", "name"), [(0, 1.0, "ipc"), (1, 0, "largest")])
 def test_bad_values_are_refused(ipc, largest, name):
     with pytest.raises(ValueError, match=f"{name} must be"):
