@@ -186,6 +186,10 @@ class _Contested(FederatedMethod):
     validation: LabelledImages
 
     @property
+    def honest(self) -> FederatedMethod:
+        return self.inner
+
+    @property
     def vectors(self) -> tuple[str, ...]:
         return self.inner.vectors
 

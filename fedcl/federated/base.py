@@ -204,6 +204,11 @@ class FederatedMethod(ABC):
     answers_together: ClassVar[bool] = False
 
     @property
+    def honest(self) -> "FederatedMethod":
+        """What its honest clients do: the method itself, unless some attack."""
+        return self
+
+    @property
     @abstractmethod
     def vectors(self) -> tuple[str, ...]:
         """The records that hold weights or their kind, either way; they can be compressed."""

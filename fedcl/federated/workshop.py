@@ -3,7 +3,8 @@
 Before messages are delivered, the small sets that they will make their clients ask for are made
 in as few calls as possible. Each client gets its message, asks for its set, finds it ready, and
 sends it; messages and bytes are those of clients that work alone, and so are the sets, but for
-rounding. What can't be made together, or fails, is left to the client.
+rounding. What can't be made together, or fails, is left to the client, and so is what an attacker
+makes of other images than its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +31,9 @@ class Workshop:
     ) -> None:
         self.world = world
         self.methods = {  # what a compressed message says, its client alone can tell
-            f"train.{action}": method
+            f"train.{action}": method.honest
             for action, method in methods.items()
-            if isinstance(method, Distilling) and channel.down is None
+            if isinstance(method.honest, Distilling) and channel.down is None
         }
         self._ready = dict[int, tuple[Condenser, Task, SyntheticSet]]()
 

@@ -27,6 +27,9 @@ from distill.parameterisations.base import Parameterisation
 from distill.parameterisations.pixels import Pixels
 from distill.real import ClassBatch
 from distill.training import Recipe
+from fedcl.attacks.backdoor import Backdoor
+from fedcl.attacks.poisoning import Poisoning
+from fedcl.attacks.trigger import Trigger
 from fedcl.compression.half import Half
 from fedcl.federated import grid
 from fedcl.federated.app import client_app, local_task
@@ -38,6 +41,7 @@ from fedcl.federated.one_shot import OneShot
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.federated.workshop import Workshop
+from fedcl.trust import Trust
 
 NET = MLP(4, 1)
 FRESH, AROUND = Fresh(NET, 1), AroundGiven(NET, None, 1.0, 1)
@@ -84,6 +88,20 @@ def test_messages_and_sets_are_those_of_clients_that_work_alone(world, rounds):
         for mine, theirs in zip(found, wanted, strict=True):
             assert {**mine, "seconds": 0} == {**theirs, "seconds": 0}
             assert mine["bytes_up"] > mine["payload_bytes"] > 0 < mine["seconds"]
+    torch.testing.assert_close(ours.task.memory.data.images, alone.task.memory.data.images)
+
+
+@pytest.mark.parametrize(
+    "attack", [Backdoor(1, Trigger(2, 1), 2), Poisoning(1, Trigger(2, 1), 0.5)]
+)
+def test_honest_clients_beside_an_attacker_distil_together(world, attack):
+    seen = Seen()
+    method = Trust(attack, None).around(OneShot(dm(FRESH, seen), 2, RECIPE), world.clients[0][0])
+    ours, alone = simulated(method, world), simulated(method, world, together=False)
+    ours.play("update", 1)
+    own = [[3] * 3, []][isinstance(attack, Backdoor)]  # a poisoner's set is of other images
+    assert [len(classes) for classes in seen.passes] == [9, 9, 9, *own]
+    alone.play("update", 1)
     torch.testing.assert_close(ours.task.memory.data.images, alone.task.memory.data.images)
 
 
