@@ -27,9 +27,10 @@ def first_code(
         ValueError: If the numbers don't pay for a row of every class, or decoders put out
             something else than such images.
     """
-    decoding = parameterisation.decoding(task.real, task.seed)
-    paying = Code(parameterisation, decoding, task.counts, task.real.image_shape)
-    rows = parameterisation.rows(paying, label)
+    learned = parameterisation.decoding(task.real, task.seed, [True])
+    paying = Code(parameterisation, learned, task.counts, task.real.image_shape)
+    rows = parameterisation.rows(paying, label)  # refused before a generator is fitted
+    decoding = {**learned, **parameterisation.decoding(task.real, task.seed, [False])}
     counts = rows.minimum(task.real.counts.cpu())
     small = condense(start, Task(task.real, counts, task.normalisation, task.seed))
     code = parameterisation.encode(decoding, _repeated(small.data, counts, rows), task.seed)

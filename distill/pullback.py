@@ -13,7 +13,7 @@ training. Images don't meet in a network without batch statistics and the mean i
 the batch may be cut into chunks, exactly.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -113,6 +113,31 @@ def gradient(
     loss = F.cross_entropy(functional_call(network, leaves, (images,)), targets)
     slopes = torch.autograd.grad(loss, [leaves[name] for name in by], create_graph=graph)
     return dict(zip(by, slopes, strict=True))
+
+
+def traced_gradient(
+    network: nn.Module, weights: Weights, batch: tuple[Tensor, Tensor], by: Collection[str]
+) -> tuple[dict[str, Tensor], Callable[[Weights], Tensor]]:
+    r"""Returns :math:`\nabla_\theta \ell` by some weights, and what pulls :math:`v` to the images.
+
+    For directions that depend on the gradient: one pass through the network serves both, where
+    :func:`pullback` takes its own. Called once, it gives what that gives, and drops the graph.
+
+    Args:
+        network: The architecture.
+        weights: :math:`\theta`, by name.
+        batch: Images and targets, as of :func:`gradient`.
+        by: Names of weights.
+    """
+    images = batch[0].detach().requires_grad_()
+    slopes = gradient(network, weights, (images, batch[1]), by, graph=True)
+
+    def pulled(direction: Weights) -> Tensor:
+        traced = [slopes[name] for name in direction]
+        (found,) = torch.autograd.grad(traced, images, list(direction.values()))
+        return found
+
+    return slopes, pulled
 
 
 def whole_gradient(

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Tensor
 
 from distill.condenser import State
 from distill.labels import HardLabels, Labels
@@ -28,7 +27,7 @@ from distill.learned import Learned
 from distill.networks import Architecture
 from distill.objectives.base import Objective, Pulling
 from distill.objectives.gradient import GradientMatching
-from distill.pullback import IMAGES, check_alike, gradient, pullback
+from distill.pullback import check_alike, traced_gradient
 from distill.real import RealData
 
 
@@ -80,13 +79,11 @@ class _Matching(Pulling):
     def step(self, index: int, small: Learned) -> float:  # noqa: ARG002
         rows = torch.cat(small.by_class)
         batch = small.images(rows), small.targets(rows)
-        slopes = gradient(self.network, self.weights, batch, self.matching.matched(self.weights))
+        matched = self.matching.matched(self.weights)
+        slopes, pulled = traced_gradient(self.network, self.weights, batch, matched)
         loss, direction = self.matching.compared(slopes, self.step_taken)
-        small.pull(rows, self._pulled(batch, direction))
+        small.pull(rows, pulled(direction))
         return loss
-
-    def _pulled(self, batch: tuple[Tensor, Tensor], direction: dict[str, Tensor]) -> Tensor:
-        return pullback(self.network, self.weights, batch, direction, IMAGES).images
 
     def state(self) -> State:
         return {}

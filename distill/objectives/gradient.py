@@ -38,7 +38,7 @@ from torch import Tensor
 from distill.checks import one_of
 from distill.networks import Network
 from distill.objectives.matching import Statistic, check_same_classes
-from distill.pullback import IMAGES, Weights, gradient, pullback, weights_of
+from distill.pullback import Weights, gradient, traced_gradient, weights_of
 from distill.real import ClassBatch
 
 EPSILON = 1e-6  # added to the product of norms; VICO-UoE/DatasetCondensation, utils.py
@@ -90,11 +90,10 @@ class GradientMatching(Statistic):
         for group in range(real.classes):
             ours, theirs = synthetic.of_group(group), real.of_group(group)
             target = gradient(network, weights, theirs, matched)
-            slopes = gradient(network, weights, ours, matched)
+            slopes, traced = traced_gradient(network, weights, ours, matched)
             distance, direction = self.compared(slopes, target)
             loss += distance
-            chosen = synthetic.groups == group
-            pulled[chosen] = pullback(network, weights, ours, direction, IMAGES).images
+            pulled[synthetic.groups == group] = traced(direction)
         return loss, pulled
 
     def matched(self, weights: Weights) -> list[str]:

@@ -17,7 +17,8 @@ source, fresh ones by default, where the paper's are trained. The bandwidth is
 :math:`\sigma^2 = b \cdot m`, with :math:`m` the mean squared distance of real embeddings of
 one class (also from themselves, which is 0), so that no scale has to be tuned for an
 architecture; :math:`b` is a field. A class of one real image has no such distance: its
-:math:`m` is that to the synthetic images.
+:math:`m` is the square of its embedding's length. It mustn't follow the synthetic images, or
+the loss would be the same however near they come.
 """
 
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class MeanDiscrepancy(Separable):
 
     def _discrepancy(self, real: Tensor, synthetic: Tensor) -> Tensor:
         among_real, between = squared_distances(real, real), squared_distances(real, synthetic)
-        mean = among_real.mean() if len(real) > 1 else between.detach().mean()
+        mean = among_real.mean() if len(real) > 1 else real.square().sum()
         scale = 2 * self.bandwidth * mean.clamp(min=torch.finfo(real.dtype).tiny)
         return (
             (-among_real / scale).exp().mean()

@@ -12,7 +12,9 @@ References:
     | Summarizing Stream Data for Memory-Constrained Online Continual Learning
     | (Gu, Wang, Jiang and You, AAAI 2024), https://arxiv.org/abs/2305.16645
 
-Differences from the paper: the others are drawn once a step for all classes.
+Differences from the paper: the others are drawn once a step for all classes. Its code augments
+every image by itself, steps after each class with a momentum of 0.9, and trains its network on the
+stream and the memory in between.
 """
 
 from dataclasses import dataclass

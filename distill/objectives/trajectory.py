@@ -12,7 +12,10 @@ References:
     | (Guo et al., ICLR 2024), https://arxiv.org/abs/2310.05773: the latest start grows with
     | the steps, from easy to hard patterns
 
-Differences from the papers: experts are few and small, trained when they are first drawn.
+Differences from the papers: experts are few and small, trained when they are first drawn. DATM's
+are FTD's, whose trajectories are flatter; it steps only where the loss is at most 1, moves labels
+with a momentum of 0.9 (0.5 here, so that steps add up to a fifth), and lets the latest start grow
+from 10 of 20 epochs on, here from the earliest.
 """
 
 from dataclasses import dataclass

@@ -171,10 +171,20 @@ class Parameterisation:
         """Whether rows are images, as they are."""
         return not self.decoders and self.source.is_plain
 
-    def decoding(self, real: LabelledImages, seed: int) -> dict[str, Tensor]:
-        """Returns the parameters of all decoders to start from, prefixed by their positions."""
+    def decoding(
+        self, real: LabelledImages, seed: int, learned: Sequence[bool] = (True, False)
+    ) -> dict[str, Tensor]:
+        """Returns the parameters of decoders to start from, prefixed by their positions.
+
+        Args:
+            real: Normalised images to look at.
+            seed: Names the random streams.
+            learned: Of which decoders: those that are learned for one set, those that are given.
+        """
         shapes, parameters = self.shapes(real.image_shape), dict[str, Tensor]()
         for position, decoder in enumerate(self.decoders):
+            if decoder.learned not in learned:
+                continue
             own = decoder.begin(real, shapes[position + 1], subseed(seed, "decoder", position))
             parameters |= {f"{position}.{name}": value for name, value in own.items()}
         return parameters
@@ -194,7 +204,7 @@ class Parameterisation:
         if unpaid.any():
             least = self._least(code, label)
             raise TooFewNumbersError(
-                self._too_few(code, int(unpaid.nonzero()[0]))
+                self._too_few(code, int(code.counts.where(unpaid, MOST).argmin()))
                 if least == MOST
                 else self._too_small(code, label, least)
             )

@@ -5,7 +5,8 @@ References:
     | https://arxiv.org/abs/2006.05929
 
 Differences from the paper: with ``clip`` the pixels stay inside what an 8-bit image can
-hold, as in IDC (Kim et al., ICML 2022), so that storing a set as uint8 costs rounding only.
+hold after every step, so that storing a set as uint8 costs rounding only. IDC (Kim et al., ICML
+2022) clips once for each network; noise to start from loses its tails.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Distilling starts from encoded images of a condenser, as many as the numbers pay for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import pytest
@@ -10,7 +10,7 @@ from distill.condenser import Condenser, Task, condense
 from distill.coresets import Herding, KMeans, Noise, Random
 from distill.images import LabelledImages, Normalisation
 from distill.initialise import first_code
-from distill.parameterisations.base import Code, Decoder, Parameterisation
+from distill.parameterisations.base import Code, Decoder, Parameterisation, Shape
 from distill.parameterisations.hallucinators import Hallucinators
 from distill.parameterisations.linear_bases import LinearBases
 from distill.parameterisations.low_rank import LowRank
@@ -135,6 +135,45 @@ def test_sources_draw_from_the_tasks_seed():
 def test_a_task_that_does_not_pay_for_a_row_a_class_is_refused():
     with pytest.raises(ValueError, match="ipc must be >= 3 for this parameterisation, got 1"):
         begun(task_of([1, 1], [5, 5]), chain=[Hallucinators(2, 1)])
+
+
+@final
+@dataclass(frozen=True)
+class Given(Decoder):
+    """Is given, at a price that shows."""
+
+    fitted: list[Shape] = field(default_factory=list)
+
+    @property
+    def branches(self) -> int:
+        return 1
+
+    @property
+    def learned(self) -> bool:
+        return False
+
+    def row_shape(self, shape):
+        return shape
+
+    def begin(self, real, shape, seed):
+        self.fitted.append(shape)
+        return {"weight": torch.ones(1)}
+
+    def encode(self, parameters, images, labels):
+        return images
+
+    def decode(self, parameters, rows, wanted):
+        return rows
+
+
+def test_nothing_is_fitted_for_a_task_that_does_not_pay():
+    given = Given()
+    with pytest.raises(ValueError, match="ipc must be >= 3 for this parameterisation, got 1"):
+        begun(task_of([1, 1], [5, 5]), chain=[given, Hallucinators(2, 1)])
+    assert given.fitted == []
+    code = begun(task_of([4, 4], [5, 5]), chain=[given, Hallucinators(2, 1)])
+    assert given.fitted == [(1, 8, 8)]
+    assert "0.weight" in code.parameters
 
 
 @final

@@ -79,11 +79,20 @@ def test_every_class_has_a_kernel_as_wide_as_its_own_images_lie_apart():
     assert loss == pytest.approx(1 - exp(-1), rel=1e-12)
 
 
-def test_the_kernel_of_a_single_real_image_is_as_wide_as_the_synthetic_ones_lie_from_it():
-    # Squared distance 4 = m, so k = exp(-4 / 8): 1 + 1 - 2 k; slope -2 k (2 - 0) / 4.
-    loss, gradient = pulled(MeanDiscrepancy(1.0), flatten(), numbers([2], [0]), numbers([0], [0]))
-    assert loss == pytest.approx(2 - 2 * exp(-0.5), rel=1e-12)
-    assert gradient.item() == pytest.approx(-exp(-0.5), rel=1e-12)
+def test_the_kernel_of_a_single_real_image_is_as_wide_as_its_embedding_is_long():
+    # Length squared 4 = m, distance 1, so k = exp(-1 / 8): 1 + 1 - 2 k; slope -2 k (2 - 1) / 4.
+    loss, gradient = pulled(MeanDiscrepancy(1.0), flatten(), numbers([2], [0]), numbers([1], [0]))
+    assert loss == pytest.approx(2 - 2 * exp(-0.125), rel=1e-12)
+    assert gradient.item() == pytest.approx(-0.5 * exp(-0.125), rel=1e-12)
+
+
+def test_a_single_real_image_is_approached():
+    # 2 - 2 exp(-d / 8) is d / 4 near 0: a tenth of the way off, a hundredth of the loss.
+    losses = [
+        pulled(MeanDiscrepancy(1.0), flatten(), numbers([2], [0]), numbers([2 - gap], [0]))[0]
+        for gap in (0.1, 0.01)
+    ]
+    assert losses == pytest.approx([0.01 / 4, 0.0001 / 4], rel=1e-2)
 
 
 @pytest.mark.parametrize("bandwidth", [0.2, 1.0, 5.0])

@@ -16,6 +16,7 @@ from distill.pullback import (
     check_alike,
     gradient,
     pullback,
+    traced_gradient,
     weights_of,
 )
 
@@ -57,6 +58,16 @@ def naive(network, weights, images, targets, direction) -> Tensor:
     loss = F.cross_entropy(functional_call(network, weights, (images,)), targets)
     slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
     return sum((slope * direction[name]).sum() for name, slope in zip(weights, slopes, strict=True))
+
+
+def test_a_traced_gradient_is_the_gradient_and_pulls_back_as_the_pullback_does(network, rng):
+    weights, batch, by = weights_of(network), batch_of(rng), list(weights_of(network))[1::2]
+    v = {name: part for name, part in directions(network, rng).items() if name in by}
+    slopes, pulled = traced_gradient(network, weights, batch, by)
+    wanted = gradient(network, weights, batch, by)
+    assert list(slopes) == by
+    assert all(slopes[name].equal(wanted[name]) for name in by)
+    assert pulled(v).equal(pullback(network, weights, batch, v, IMAGES).images)
 
 
 def test_agrees_with_arithmetic():
