@@ -22,6 +22,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+AGAIN = "; the same command goes on from here"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status: 0 completed, 1 failed, 2 wrong command."""
@@ -50,33 +52,41 @@ def _dispatch(verb: str, rest: list[str]) -> int:
     from experiments.errors import CommandError, RunFailedError
 
     try:
-        if verb == "list":
-            from experiments.listing import listing
-
-            print(listing(rest))
-        elif verb == "report":
-            from experiments.report import report
-
-            print(report(rest))
-        elif verb == "plan":
-            from experiments.planning import planning
-
-            print(planning(rest))
-        elif verb == "compare":
-            from experiments.compare import compare
-
-            print(compare(rest))
-        else:
-            _run(verb, rest)
+        _do(verb, rest)
     except CommandError as error:
         return _refused(str(error))
     except RunFailedError as error:
         print(f"fedcl: the run failed: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a disk that is full, most often
+        print(f"fedcl: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("fedcl: interrupted; the same command goes on from here", file=sys.stderr)
+        anew = verb in ("list", "plan", "report")
+        print(f"fedcl: interrupted{'' if anew else AGAIN}", file=sys.stderr)
         return 130
     return 0
+
+
+def _do(verb: str, rest: list[str]) -> None:
+    if verb == "list":
+        from experiments.listing import listing
+
+        print(listing(rest))
+    elif verb == "report":
+        from experiments.report import report
+
+        print(report(rest))
+    elif verb == "plan":
+        from experiments.planning import planning
+
+        print(planning(rest))
+    elif verb == "compare":
+        from experiments.compare import compare
+
+        print(compare(rest))
+    else:
+        _run(verb, rest)
 
 
 def _run(verb: str, rest: list[str]) -> None:

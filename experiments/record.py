@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -97,11 +98,21 @@ class RunFolder:
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=True))
 
     def load_checkpoint(self) -> Mapping[str, Any] | None:
-        """Returns what was saved last, on the CPU, or None at a fresh start."""
+        """Returns what was saved last, on the CPU, or None at a fresh start.
+
+        Raises:
+            ValueError: If it can't be read.
+        """
         file = self.path / "checkpoint" / "state.pt"
         if not file.exists():
             return None
-        state: Mapping[str, Any] = torch.load(file, "cpu", weights_only=True)
+        try:
+            state: Mapping[str, Any] = torch.load(file, "cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{file} must be a checkpoint, and can't be read; remove it, and the run begins "
+                "anew"
+            ) from error
         return state
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
@@ -109,8 +120,14 @@ class RunFolder:
         folder = self.path / "checkpoint"
         folder.mkdir(exist_ok=True)
         part = folder / "state.part"
-        torch.save({**state, SPENT: self.seconds}, part)
-        part.replace(folder / "state.pt")
+        try:
+            with part.open("wb") as file:
+                torch.save({**state, SPENT: self.seconds}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(folder / "state.pt")
+        finally:
+            part.unlink(missing_ok=True)
 
     def timed(self) -> Self:
         """Returns this folder for a process that begins, or goes on, now."""

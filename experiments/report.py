@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.errors import CommandError
+from experiments.errors import CommandError, interrupted
 from experiments.reporting.chapters import chapters
 from experiments.reporting.ledger import commands, failures
 from experiments.reporting.page import MARK, page
@@ -30,6 +31,7 @@ def report(words: Sequence[str]) -> Path:
         CommandError: If a word is wrong, a folder is missing, or there is no run in any.
     """
     folders, out = _understood(words)
+    signal.signal(signal.SIGTERM, interrupted)  # so that nothing half-written stays
     return write_report(folders, out)
 
 

@@ -59,7 +59,8 @@ def _run(planned: Plan, command: str, bar: bool = True) -> Path:
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
     with folder.owned():
-        _recorded(planned, ready, folder, (command, device, bar))
+        if not folder.completed():  # by another process meanwhile
+            _recorded(planned, ready, folder, (command, device, bar))
     return folder.path
 
 
@@ -88,7 +89,7 @@ def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
 
     Raises:
         CommandError: If any combination is wrong, before the first one runs.
-        RunFailedError: After the last one, if any failed.
+        RunFailedError: After the last one, if any failed or didn't fit its data.
     """
     combinations = swept(overrides)
     plans = [plan(kind, words) for words in combinations]
@@ -96,7 +97,7 @@ def sweep(kind: str, verb: str, overrides: list[str]) -> Iterator[Path]:
     for words, planned in zip(combinations, plans, strict=True):
         try:
             yield _run(planned, " ".join(["fedcl", verb, *words]))
-        except RunFailedError as error:
+        except (CommandError, RunFailedError) as error:
             failures.append(f"{' '.join(words)}: {error}")
     if failures:
         raise RunFailedError(f"{len(failures)} of {len(combinations)}: {'; '.join(failures)}")

@@ -84,10 +84,17 @@ class Arm:
     Attributes:
         runs: The latest completed run of each seed, ordered by seed.
         words: What tells this arm from the others of its section, by setting.
+        failed: Seeds of which no run completed.
     """
 
     runs: tuple[Run, ...]
     words: Mapping[str, str] = field(default_factory=dict)
+    failed: int = 0
+
+    @property
+    def seeds(self) -> int:
+        """How many were run, those that failed among them."""
+        return len(self.runs) + self.failed
 
     @property
     def name(self) -> str:
@@ -206,13 +213,20 @@ def paired(key: str, first: Arm, second: Arm) -> Interval | None:
 
 
 def group(runs: Iterable[Run]) -> tuple[Arm, ...]:
-    """Returns the runs of one scenario by arm, named apart; of one seed the latest run counts."""
+    """Returns the runs of one scenario by arm, named apart; of one seed the latest run counts.
+
+    Arms of which no run completed are left out.
+    """
     by_arm: dict[tuple[str, str], dict[int, Run]] = {}
-    for run in sorted(runs, key=lambda run: run.text("started")):
+    for run in sorted(runs, key=lambda run: (run.completed, run.text("started"))):
         key = (run.name, json.dumps(run.settings, sort_keys=True))
         by_arm.setdefault(key, {})[run.seed] = run
-    seeds = [by_arm[key] for key in sorted(by_arm)]
-    return name_apart([Arm(tuple(runs[seed] for seed in sorted(runs))) for runs in seeds])
+    return name_apart([arm for key in sorted(by_arm) if (arm := _arm(by_arm[key])).runs])
+
+
+def _arm(by_seed: Mapping[int, Run]) -> Arm:
+    completed = tuple(run for _, run in sorted(by_seed.items()) if run.completed)
+    return Arm(completed, failed=len(by_seed) - len(completed))
 
 
 def name_apart(arms: Sequence[Arm]) -> tuple[Arm, ...]:

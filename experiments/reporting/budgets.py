@@ -47,7 +47,7 @@ def _telling(arms: Sequence[Arm]) -> list[int]:
 
 def _within(arm: Arm, budget: int) -> Cell:
     found = [x for run in arm.runs if (x := _reached(run, budget)) is not None]
-    return mean_interval(found) if len(found) == len(arm.runs) else None
+    return mean_interval(found) if len(found) == arm.seeds else None
 
 
 def _reached(run: Run, budget: int) -> float | None:

@@ -70,10 +70,10 @@ def _ratio(sent: Interval | None, needed: Interval | str) -> float | None:
 
 def _bytes_needed(arm: Arm, accuracy: float) -> Interval | str:
     found = [x for run in arm.runs if (x := reach(run, accuracy)) is not None]
-    if len(found) == len(arm.runs):
+    if len(found) == arm.seeds:
         return mean_interval(found)
     if found:
-        return f"{len(found)} of {len(arm.runs)} seeds reach it"
+        return f"{len(found)} of {arm.seeds} seeds reach it"
     return f"not within {bytes_text(arm.mean('bytes_total') or 0.0)}"
 
 

@@ -35,6 +35,7 @@ MAX_SPREADS = 6
 
 _BARS = "Bars, from three seeds on, are 95 % t-intervals."
 _BUFFER = "buffer bytes (log scale)"
+_SO_FAR = "test accuracy on classes so far"
 _APART = "Points at equal bytes stand slightly apart."
 
 
@@ -221,10 +222,12 @@ def _bands(section: Section) -> str:
 
 
 def _by_conditions(section: Section, palette: Palette, axis: Axis) -> dict[str, Chart]:
-    looks = _looks(section, palette)
-    return {
-        title: over_rounds(arms, looks, axis) for title, arms in by_conditions(section.arms).items()
-    }
+    looks, charts = _looks(section, palette), dict[str, Chart]()
+    for title, arms in by_conditions(section.arms).items():
+        chart = over_rounds(arms, looks, axis)
+        on_stream = section.scenario == "federated_continual"
+        charts[title] = replace(chart, y_title=_SO_FAR) if on_stream else chart
+    return charts
 
 
 def _looks(section: Section, palette: Palette) -> dict[str, Style]:
@@ -248,7 +251,7 @@ def _stream(section: Section, palette: Palette) -> list[Plate]:
     chart = replace(
         chart,
         x_title="experiences learned, each with all its rounds",
-        y_title="test accuracy on classes so far",
+        y_title=_SO_FAR,
         experiences=count,
     )
     caption = (

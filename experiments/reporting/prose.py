@@ -57,7 +57,8 @@ def _size(arm: Arm) -> tuple[bool, float]:
 def _told(section: Section, arm: Arm) -> str:
     accuracy, sent = arm.interval(section.headline), arm.mean("bytes_total")
     cost = f" with {bytes_text(sent)} sent" if sent else ""
-    return f"{arm.label}, {cell_text(accuracy, 'percent')} %{cost}"
+    but = f" ({arm.failed} of its {arm.seeds} seeds failed)" if arm.failed else ""
+    return f"{arm.label}, {cell_text(accuracy, 'percent')} %{cost}{but}"
 
 
 def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:

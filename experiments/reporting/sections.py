@@ -118,7 +118,7 @@ def sections(runs: Iterable[Run]) -> tuple[Section, ...]:
 
 def _section(runs: list[Run]) -> Section:
     scenario, dataset = runs[0].scenario, runs[0].dataset
-    arms = group(run for run in runs if run.completed)
+    arms = group(runs)
     key = HEADLINES[scenario]
     ordered = sorted(arms, key=lambda arm: (-(arm.mean(key) or 0.0), arm.label))
     return Section(scenario, dataset, tuple(ordered))

@@ -149,7 +149,20 @@ def _arm_table(section: Section, name: str, title: str, columns: Sequence[Column
     ]
     table = Table(f"{section.slug}-{name}", title, (*_ARM, *filled), tuple(rows))
     best = _best(section, table)
-    return replace(table, best=best, notes=tuple(_notes(section, bool(best))))
+    notes = (*_notes(section, bool(best)), *_partial(section, filled))
+    return replace(table, best=best, notes=notes)
+
+
+def _partial(section: Section, columns: Sequence[Column]) -> Iterable[str]:
+    """Yields which cells are means of fewer seeds than their arm has."""
+    found = [
+        f"{column.title}, {arm.label}, {count} of {len(arm.runs)}"
+        for column in columns
+        for arm in section.arms
+        if 0 < (count := len(arm.values(column.key))) < len(arm.runs)
+    ]
+    if found:
+        yield f"Of fewer seeds, as the others have no such number: {'; '.join(found)}."
 
 
 def _says(column: Column, cell: Cell) -> bool:
@@ -206,6 +219,9 @@ def _notes(section: Section, bold: bool) -> Iterable[str]:
         part = "is a bound and takes" if len(bounds) == 1 else "are bounds and take"
         aside = f"; {' and '.join(bounds)} {part} no part" if bounds else ""
         yield f"Bold: the best mean{among}{aside}."
+    failed = [f"{arm.failed} of {arm.seeds} of {arm.label}" for arm in section.arms if arm.failed]
+    if failed:
+        yield f"Seeds that failed, and are in no mean: {'; '.join(failed)}."
     few = [arm.label for arm in section.arms if len(arm.runs) < FEW_SEEDS]
     if few:
         which = "all arms" if len(few) == len(section.arms) else "; ".join(few)

@@ -63,7 +63,7 @@ class Federated(Scenario):
         participation: Share of the clients that are there, asked in a round; in (0, 1].
         availability: Who joins late, and who drops out.
         link: What a round costs in simulated seconds; None: time isn't simulated.
-        min_completion: Share of the asked that must complete, in [0, 1].
+        min_completion: Share of the asked that must complete, in [0, 1]; one at least.
         target: Accuracy at which the rounds end, in (0, 1]; None: all rounds are played.
         attack: What malicious clients do; None: all are honest.
         defence: Which small sets the server sets aside; None: none of the right form.

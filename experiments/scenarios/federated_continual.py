@@ -58,7 +58,7 @@ class FederatedContinual(Scenario):
         participation: Share of the clients that are there, asked in a round; in (0, 1].
         availability: Who joins late, and who drops out.
         link: What a round costs in simulated seconds; None: time isn't simulated.
-        min_completion: Share of the asked that must complete, in [0, 1].
+        min_completion: Share of the asked that must complete, in [0, 1]; one at least.
         seed: Names every random stream.
         backend: Where the clients work.
     """

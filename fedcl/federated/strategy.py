@@ -33,7 +33,8 @@ class Rules:
 
     Attributes:
         participation: Share of the clients asked in a round, in (0, 1]; at least one.
-        min_completion: Share of the asked clients whose upload must be accepted, in [0, 1].
+        min_completion: Share of the asked clients whose upload must be accepted, in [0, 1]; one
+            at least.
         availability: Who can be asked, and who drops out.
         link: What a round costs in simulated seconds; None: time isn't simulated.
     """

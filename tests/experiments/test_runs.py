@@ -171,9 +171,40 @@ def test_a_checkpoint_that_cannot_be_read_is_a_failed_run(tmp_path):
     folder.begin(planned.config)
     (folder.path / "checkpoint").mkdir()
     (folder.path / "checkpoint" / "state.pt").write_bytes(b"nothing")
-    with pytest.raises(RunFailedError):
+    with pytest.raises(RunFailedError, match=r"state.pt must be a checkpoint.* remove it, and"):
         run(kind, words, command="test")
     assert record_of(folder.path)["status"] == "failed"
+
+
+def test_what_another_process_completed_meanwhile_is_not_repeated(tmp_path, monkeypatch):
+    kind, words = words_of("federated", tmp_path)
+    folder = folder_of(plan(kind, words))
+
+    def completed_by_another(*_):
+        folder.begin({})
+        folder.write_record({"status": "completed"})
+
+    monkeypatch.setattr("experiments.run.RunFolder._lock", completed_by_another)
+    assert run(kind, words, command="test") == folder.path
+    assert record_of(folder.path) == {"schema": 1, "status": "completed"}
+
+
+def test_a_combination_that_does_not_fit_its_data_stops_no_other(tmp_path, capsys):
+    words = f"federated=fedavg rounds=1 network=mlp threads=1 output={tmp_path} clients=9999,2"
+    assert main(["federated", "-m", *words.split()]) == 1
+    assert "1 of 2: " in (told := capsys.readouterr().err)
+    assert "clients must be <= 1437" in told
+    assert len(list(tmp_path.rglob("record.json"))) == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part(tmp_path, capsys, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("experiments.record.os.fsync", full)
+    assert main(["distill", "method=random", "ipc=1", f"output={tmp_path}"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "fedcl: [Errno 28] No space left on device"
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_two_processes_never_make_the_same_run(tmp_path):

@@ -32,6 +32,13 @@ def test_bytes_to_reach_is_the_first_round_at_that_accuracy(rounds, section):
     assert (fedprox["mark_bytes"], fedprox["mark_ratio"]) == ("not within 300 B", None)
 
 
+def test_a_seed_that_failed_has_reached_nothing(run, rounds, section):
+    failed = run("fedavg", "federated", seed=1, status="failed")
+    found = section(rounds("one_shot-dm", [0.7]), rounds("fedavg", [0.2, 0.8]), failed)
+    (row,) = rows_of(bytes_to_reach(found))
+    assert row["equal_bytes"] == "1 of 2 seeds reach it"
+
+
 def test_arms_below_the_mark_say_so(rounds, section):
     low, high = rounds("one_shot-dm", [0.7]), rounds("one_shot-dm", [0.9])
     fedavg = rounds("fedavg", [0.2, 0.95])

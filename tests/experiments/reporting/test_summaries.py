@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.reporting.prose import finding
 from experiments.reporting.summaries import costs, not_shown, summary, transfer
 from experiments.reporting.tables import Table
 from fedcl.statistics import Interval
@@ -20,6 +21,22 @@ def test_failed_runs_take_no_part(run, three, section):
     failed = run(seed=3, status="failed", error="why", metrics={"accuracy": 0.1})
     found = section(*three(accuracy=[0.5, 0.6, 0.7]), failed)
     assert found.arms[0].interval("accuracy").count == 3
+    assert (found.arms[0].failed, found.arms[0].seeds) == (1, 4)
+    assert "Seeds that failed, and are in no mean: 1 of 4 of dm." in summary(found).notes
+    assert finding(found).endswith(" % (1 of its 4 seeds failed).")
+
+
+def test_a_failed_run_that_was_repeated_is_no_failed_seed(run, section):
+    runs = [run(status="failed", started="2"), run(metrics={"accuracy": 0.1}, started="1")]
+    (arm,) = section(*runs).arms
+    assert (len(arm.runs), arm.failed) == (1, 0)
+
+
+def test_means_of_fewer_seeds_than_their_arm_has_are_told(run, section):
+    seconds = [{"small_seconds_to_accuracy": 1.0}, {}, {"small_seconds_to_accuracy": 3.0}]
+    runs = [run(seed=i, metrics={"accuracy": 0.5, **more}) for i, more in enumerate(seconds)]
+    (note,) = [note for note in summary(section(*runs)).notes if note.startswith("Of fewer seeds")]
+    assert note.endswith(", dm, 2 of 3.")
 
 
 def test_summary_holds_means_and_intervals_best_first(three, section):
