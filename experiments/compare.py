@@ -10,6 +10,7 @@ numbers don't depend on how many work at once.
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -164,7 +165,7 @@ def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
     failures: list[str] = []
     context = multiprocessing.get_context("spawn")
     signal.signal(signal.SIGTERM, interrupted)
-    with ProcessPoolExecutor(jobs, context) as pool:
+    with ProcessPoolExecutor(jobs, context, _end_with_parent) as pool:
         waiting: dict[Future[tuple[Path, str]], Arm] = {
             pool.submit(_run_one, arm): arm for arm in arms
         }
@@ -186,6 +187,18 @@ def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
                 worker.kill()  # its run goes on from its checkpoint
             raise
     return sorted(folders), failures
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when the comparison was killed; its run goes on from its checkpoint."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_one(arm: Arm) -> tuple[Path, str]:

@@ -219,6 +219,8 @@ def _notes(section: Section, bold: bool) -> Iterable[str]:
         part = "is a bound and takes" if len(bounds) == 1 else "are bounds and take"
         aside = f"; {' and '.join(bounds)} {part} no part" if bounds else ""
         yield f"Bold: the best mean{among}{aside}."
+    if bold and len({arm.mean("kept_bytes") or 0.0 for arm in section.arms}) > 1:
+        yield "Budgets are those of buffers; what arms keep beside them differs, and isn't counted."
     failed = [f"{arm.failed} of {arm.seeds} of {arm.label}" for arm in section.arms if arm.failed]
     if failed:
         yield f"Seeds that failed, and are in no mean: {'; '.join(failed)}."

@@ -157,12 +157,6 @@ def test_the_client_of_a_stream_is_scored_on_all_its_experiences(tmp_path):
     assert 0 < expected < 1
 
 
-def test_an_ensemble_is_not_personalised(tmp_path):
-    words = ["federated=ensemble", "clients=3", "training.epochs=1", "network=mlp", "threads=1"]
-    with pytest.raises(RunFailedError, match=r"personalise must be none where .* got 3$"):
-        record_of("federated", [*words, *PERSONALISE], tmp_path)
-
-
 @pytest.mark.parametrize("name", ["f16", "int8", "sign", "topk"])
 def test_either_way_can_be_left_as_it_is(name):
     for way, other in (("up", "down"), ("down", "up")):

@@ -73,7 +73,7 @@ def test_a_run_that_fails_leaves_its_reason_in_a_line(elsewhere, tmp_path):
         play(elsewhere, "federated", WORDS["federated"], tmp_path / "results", broken)
     reason = Results(tmp_path / "results").reason()
     assert reason.startswith("RoundFailedError: min_completion must be reached, got 0 of 2")
-    assert "client 1: RuntimeError: out of coffee" in reason
+    assert "clients 0, 1: RuntimeError: out of coffee" in reason
 
 
 def test_a_reason_of_many_lines_becomes_one(elsewhere, tmp_path):

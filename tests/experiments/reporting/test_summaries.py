@@ -197,6 +197,21 @@ def test_what_is_kept_beside_a_buffer_is_shown_where_there_is_such(run, section,
     assert not_shown(found.arms[0].runs) == []
 
 
+@pytest.mark.parametrize("kept", [800, 0])
+def test_what_is_kept_beside_equal_buffers_is_said_to_count_nowhere(run, section, kept):
+    metrics = {"buffer_bytes": 1300, "buffer_allowed": 1300, "kept_bytes": 0}
+    found = section(
+        run(
+            "der-random",
+            "continual",
+            metrics={**metrics, "average_accuracy": 0.8, "kept_bytes": kept},
+        ),
+        run("replay-random", "continual", metrics={**metrics, "average_accuracy": 0.7}),
+    )
+    told = " ".join(summary(found).notes)
+    assert ("what arms keep beside them differs, and isn't counted" in told) is bool(kept)
+
+
 def test_distilling_is_no_multiple_of_no_training(run):
     metrics = {"train_seconds": 0.0, "distill_seconds": 2.0}
     assert run("gdumb-dm", "continual", metrics=metrics).number("distill_ratio") is None

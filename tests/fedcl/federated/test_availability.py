@@ -133,7 +133,7 @@ def test_dropouts_are_the_same_on_nodes_elsewhere(world, elsewhere, plain):
 def test_a_round_that_all_drop_out_of_fails_with_the_reason(world):
     rules = Rules(1.0, ANY, replace(HALF, dropout=1 - 1e-9))
     with pytest.raises(
-        RoundFailedError, match=r"got 0 of 3 clients in round 1: client 0: dropped out; client 1"
+        RoundFailedError, match=r"got 0 of 3 clients in round 1: clients 0, 1, 2: dropped out"
     ):
         Simulation({"update": Counting({})}, world, rules).play("update", 1)
 

@@ -141,7 +141,9 @@ def test_a_bad_code_is_a_counted_failure(world, plain, monkeypatch):
     simulation = Simulation(
         {"update": FedAvg(1, plain())}, world, Rules(1.0, 0.0), Channel(TopK(1))
     )
-    with pytest.raises(RuntimeError, match=r"client 0: .*arrays must be values, places, got"):
+    with pytest.raises(
+        RuntimeError, match=r"clients 0, 1, 2: .*arrays must be values, places, got"
+    ):
         simulation.play("update", 1)
 
 
