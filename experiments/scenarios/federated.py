@@ -221,7 +221,7 @@ class FederatedRun(Federation):
             return "at most, for the target ends it"
         if self.scenario.attack is not None:
             return "as if all clients were honest"
-        return "exact while no client fails"
+        return rehearsed.EXACT
 
     def _reached(self, history: Sequence[Mapping[str, Any]]) -> bool:
         target = self.scenario.target

@@ -15,13 +15,15 @@ from fedcl.federated.base import World
 from fedcl.federated.rehearsal import Rehearsal, Round, UnknownError, rehearse
 from fedcl.federated.strategy import RoundFailedError
 
+EXACT = "exact while no client fails"
+
 
 def forecast(
     run: Federation,
     schedule: Sequence[Round],
     tests: Sequence[LabelledImages],
     after: Sequence[Times] = (),
-    certainty: str = "exact while no client fails",
+    certainty: str = EXACT,
 ) -> Forecast:
     """Returns what a federation will send, hold and take.
 
