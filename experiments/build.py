@@ -20,6 +20,7 @@ from typing import Any, final
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -81,8 +82,8 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     values = _resolved(config, used, choices)
     _refuse_updates(values, fields)
     _refuse_other_than_bools(values)
-    if not isinstance(values["output"], str):
-        raise CommandError(f"output must be a folder, as output=FOLDER, got {values['output']}")
+    if not values["output"] or not isinstance(values["output"], str):
+        raise CommandError(f"output must be a folder, as output=FOLDER, got {values['output']!r}")
     scenario = _instantiated(values, fields)
     if (digest := scenario.dataset.digest()) is not None:
         values["dataset"] |= {"sha256": digest}
@@ -103,15 +104,11 @@ def swept(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         CommandError: If a word is not an override.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise CommandError(_one_line(error)) from error
     axes = [
         [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
         else [str(override.input_line)]
-        for override in parsed
+        for override in map(_parsed, overrides)
     ]
     return [list(words) for words in itertools.product(*axes)]
 
@@ -128,6 +125,15 @@ def _without(value: Any, keys: Sequence[str]) -> Any:
     return {key: _without(inner, keys) for key, inner in value.items() if key not in keys}
 
 
+def _parsed(word: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise CommandError(
+            f"a word must be KEY=VALUE, with quotes around special characters, got {word!r}"
+        ) from error
+
+
 def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
     try:
         _refuse_unnamed(overrides)
@@ -142,7 +148,7 @@ def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
 
 def _refuse_unnamed(overrides: Sequence[str]) -> None:
     """Refuses a choice that is no name, such as ``attack=null``."""
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in map(_parsed, overrides):
         group, value = override.key_or_group, override.value()
         if not group:
             raise CommandError(f"a word must be KEY=VALUE, got {override.input_line!r}")
@@ -154,8 +160,7 @@ def _refuse_unnamed(overrides: Sequence[str]) -> None:
 
 def _unknown(kind: str, overrides: Sequence[str], setting: str) -> str:
     """Says which settings stand where one was looked for that there isn't."""
-    parser = OverridesParser.create()
-    others = [w for w in overrides if parser.parse_override(w).key_or_group != setting]
+    others = [word for word in overrides if _parsed(word).key_or_group != setting]
     node, parts = _composed(kind, others), setting.split(".")
     found: list[str] = []
     while len(parts) > 1 and OmegaConf.is_dict(node.get(parts[0])):
@@ -237,7 +242,7 @@ def _giver(setting: str, choices: Mapping[str, Any]) -> str:
 
 
 def _refuse_unused(used: set[str], overrides: Sequence[str], choices: Mapping[str, Any]) -> None:
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in map(_parsed, overrides):
         key = override.key_or_group.split(".")[0]
         if key not in used and key not in RUN_KEYS:
             chosen = [f"{g}={choices[g]}" for g in NAMING_GROUPS if g in used]

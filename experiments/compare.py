@@ -152,7 +152,10 @@ def _arms(content: Mapping[str, Any], seeds: Sequence[int], shared: Sequence[str
         verb, *words = line.split()
         for combination in swept([*words, *shared, "threads=1"]):
             arm = Arm(verb, (*combination, f"seed={seeds[0]}"))
-            planned = plan(arm.kind, arm.words)
+            try:
+                planned = plan(arm.kind, arm.words)
+            except CommandError as error:
+                raise CommandError(f"arm {line!r}: {error}") from error
             arms.setdefault((planned.name, planned.config_hash), arm)
     return [
         Arm(arm.verb, (*arm.words[:-1], f"seed={seed}")) for seed in seeds for arm in arms.values()

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import CommandError, interrupted
-from experiments.reporting.chapters import chapters
+from experiments.reporting.chapters import Chapter, chapters
 from experiments.reporting.ledger import commands, failures
 from experiments.reporting.page import MARK, page
 from experiments.reporting.plates import Panel
 from experiments.reporting.published import Published, published_values
-from experiments.reporting.runs import Run, find_runs
+from experiments.reporting.runs import Run, find_runs, unfinished
 from experiments.reporting.tables import Table
 
 _PIECES = ("figures", "tables", "index.html")
@@ -74,9 +74,13 @@ def write_report(
     Raises:
         CommandError: If there is no run, a record is malformed, or ``out`` is no report's folder.
     """
-    found = find_runs(runs)
+    found, begun = find_runs(runs), unfinished(runs)
+    values = published_values(published, found)
     with _staged(out) as folder:
-        _write_pieces(found, folder, title, published_values(published, found))
+        made = chapters(found)
+        text = page(found, made, title, values, begun)
+        (folder / "index.html").write_text(text, encoding="utf-8")
+        _write_files(found, made, values, folder)
     return out / "index.html"
 
 
@@ -121,9 +125,9 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-def _write_pieces(runs: Sequence[Run], folder: Path, title: str, published: Table | None) -> None:
-    made = chapters(runs)
-    (folder / "index.html").write_text(page(runs, made, title, published), encoding="utf-8")
+def _write_files(
+    runs: Sequence[Run], made: Sequence[Chapter], published: Table | None, folder: Path
+) -> None:
     tables = [table for chapter in made for table in chapter.tables]
     tables += [table for table in (published, failures(runs), commands(runs)) if table]
     _write_tables(tables, folder / "tables")

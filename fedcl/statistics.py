@@ -42,7 +42,8 @@ class PairedTest:
 
     Attributes:
         difference: Mean of the differences with its interval.
-        student: p of the paired t-test; None for a single pair.
+        student: p of the paired t-test; None for a single pair, and for differences all alike
+            but not 0: they have no spread to be judged by.
         flips: p of the exact sign-flip test; None above MAX_FLIPPED pairs, where flips are too
             many to count and the mean is nearly normal.
     """
@@ -161,7 +162,7 @@ def _student(differences: Sequence[float]) -> float | None:
         return None
     mean, spread = abs(float(np.mean(differences))), float(np.std(differences, ddof=1))
     if not spread:
-        return 0.0 if mean else 1.0
+        return None if mean else 1.0
     degrees = len(differences) - 1
     return 2 * float(stats.t.sf(mean * len(differences) ** 0.5 / spread, degrees))
 

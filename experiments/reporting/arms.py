@@ -179,10 +179,11 @@ class Arm:
         values = list(self.values(key).values())
         return mean_interval(values) if values else None
 
-    def mean(self, key: str) -> float | None:
-        """Returns a metric's mean over seeds; None where no run has it."""
-        interval = self.interval(key)
-        return None if interval is None else interval.mean
+    def mean(self, key: str, seeds: Collection[int] | None = None) -> float | None:
+        """Returns a metric's mean over seeds, all or those named; None where no run has it."""
+        found = self.values(key)
+        values = [value for seed, value in found.items() if seeds is None or seed in seeds]
+        return float(np.mean(values)) if values else None
 
     def word(self, key: str) -> str | None:
         """Returns a metric that is a word, such as an origin; None where seeds have no one word."""

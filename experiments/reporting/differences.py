@@ -34,7 +34,7 @@ _TESTS = (
 _READING = {
     "accuracy": (
         "more is better. The other uploads random images, as many of a class, or is the best "
-        "other arm that uploads as many bytes, in two digits."
+        "other arm that uploads as many bytes, within 2 %."
     ),
     "average_accuracy": (
         "more accuracy and less forgetting are better. The other is the random memory of the same "

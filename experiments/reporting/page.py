@@ -35,7 +35,11 @@ class Arms:
 
 
 def page(
-    runs: Sequence[Run], chapters: Sequence[Chapter], title: str, published: Table | None = None
+    runs: Sequence[Run],
+    chapters: Sequence[Chapter],
+    title: str,
+    published: Table | None = None,
+    begun: int = 0,
 ) -> str:
     """Returns the whole page as HTML.
 
@@ -44,11 +48,12 @@ def page(
         chapters: What is shown of them.
         title: The heading.
         published: What others printed, beside what was measured.
+        begun: How many other runs have no record yet.
     """
     failed = failures(runs)
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
-        introduction=html.escape(introduction(runs)),
+        introduction=html.escape(introduction(runs, begun)),
         contents="\n".join(map(_contents, chapters)),
         chapters="\n".join(map(_chapter, chapters)),
         published=_titled(published, Arms()) if published else "",

@@ -12,8 +12,13 @@ from experiments.reporting.tables import cell_text
 MAX_TOLD = 4
 
 
-def introduction(runs: Sequence[Run]) -> str:
-    """Returns the paragraph that says what was compared, on what, with what."""
+def introduction(runs: Sequence[Run], begun: int = 0) -> str:
+    """Returns the paragraph that says what was compared, on what, with what.
+
+    Args:
+        runs: All that have a record.
+        begun: How many others began, and were stopped or go on.
+    """
     failed = sum(not run.completed for run in runs)
     seeds = sorted({run.seed for run in runs})
     days = sorted({run.text("started")[:10] for run in runs})
@@ -21,13 +26,14 @@ def introduction(runs: Sequence[Run]) -> str:
     data = _join(run.dataset for run in runs)
     done = _count(len(runs) - failed, "completed run")
     but = f" and {failed} that failed" if failed else ""
+    others = f" Begun and not finished: {_count(begun, 'run')}." if begun else ""
     numbers = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
     machine = _join(run.text("machine") for run in runs)
     devices = _join(run.text("device") for run in runs)
     threads = _join(_count(int(run.record["threads"]), "thread") for run in runs)
     when = " to ".join(dict.fromkeys([days[0], days[-1]]))
     return (
-        f"{what} on {data}: {done}{but}, {numbers}. "
+        f"{what} on {data}: {done}{but}, {numbers}.{others} "
         f"Run on {machine} ({devices}, {threads}), {when}, with {_versions(runs)}."
     )
 

@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 Setting = str | float
 
 SCHEMA = 1  # of the records that are read here
+NEEDED = ("name", "status", "seed", "config", "threads")  # of every record
 SCENARIOS = {
     "distillation": "Dataset distillation",
     "federated": "Federated learning",
@@ -63,7 +64,8 @@ class Run:
         """Returns the run in ``folder``.
 
         Raises:
-            CommandError: If record.json is no JSON object of this schema and a known scenario.
+            CommandError: If record.json is no JSON object of this schema and a known scenario,
+                or lacks what every record has.
         """
         file = folder / "record.json"
         try:
@@ -77,6 +79,9 @@ class Run:
                 f"unknown scenario {record.get('scenario')!r} in {file}; "
                 f"known: {', '.join(sorted(SCENARIOS))}"
             )
+        missing = [key for key in NEEDED if key not in record]
+        if missing:
+            raise CommandError(f"{file} must hold {', '.join(NEEDED)}, lacks {', '.join(missing)}")
         return cls(folder, record)
 
     @property
@@ -187,6 +192,12 @@ def find_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
         shown = ", ".join(map(str, folders))
         raise CommandError(f"folders must hold a run's record.json at some depth, got {shown}")
     return tuple(sorted((Run.read(file.parent) for file in files), key=_place))
+
+
+def unfinished(folders: Sequence[Path]) -> int:
+    """Returns how many runs at or below the folders have begun and have no record yet."""
+    begun = {file.resolve().parent for folder in folders for file in folder.rglob("config.yaml")}
+    return sum(not (folder / "record.json").exists() for folder in begun)
 
 
 def _place(run: Run) -> tuple[object, ...]:

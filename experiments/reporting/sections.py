@@ -1,7 +1,9 @@
 """A section holds the arms of one scenario on one data set, and says which of them are rivals."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
 from typing import final
 
 from experiments.reporting.arms import Arm, group
@@ -13,6 +15,7 @@ HEADLINES = {
     "continual": "average_accuracy",
     "federated_continual": "average_accuracy",
 }
+EQUAL = 0.02  # by this share two arms' bytes may differ and still be one budget
 
 
 @final
@@ -54,26 +57,51 @@ class Section:
     def peers(self) -> tuple[tuple[Arm, ...], ...]:
         """The rivals at equal cost: of a federation, those that upload as many bytes.
 
-        They are bytes in two digits, as buffers' are.
+        Bytes are equal within the share EQUAL, as buffers' are.
         """
         if self.scenario != "federated":
             return self.rivals
-        return _grouped(self.arms, lambda arm: (_rounded(arm.mean("bytes_up")), *self.budget(arm)))
+        return _grouped(self.arms, lambda arm: (self._uploaded[arm.label], *self.budget(arm)))
 
     def budget(self, arm: Arm) -> tuple[object, ...]:
         """Returns what arms have to share to be rivals: their conditions and what they store.
 
         Small sets share the bytes of their images per class and how they are scored, buffers
-        their bytes to two digits: those that they were allowed or, if more, took. What is sent is
-        an outcome beside the accuracy, not a budget.
+        their bytes within the share EQUAL: those that they were allowed or, if more, took. What
+        is sent is an outcome beside the accuracy, not a budget.
         """
         if self.scenario == "distillation":
             return arm.size, *arm.conditions, *arm.evaluation
-        stored = arm.mean("buffer_bytes")
+        return self._stored[arm.label], *arm.conditions
+
+    @cached_property
+    def _stored(self) -> Mapping[str, float]:
+        return self._levels(self._held)
+
+    @cached_property
+    def _uploaded(self) -> Mapping[str, float]:
+        return self._levels(lambda arm, seeds: arm.mean("bytes_up", seeds) or 0.0)
+
+    def _held(self, arm: Arm, seeds: Collection[int]) -> float:
+        stored = arm.mean("buffer_bytes", seeds) or 0.0
         if stored and self.scenario == "continual":  # elsewhere each client is allowed as much
-            allowed = arm.mean("buffer_allowed") or arm.settings.get("buffer.bytes", 0.0)
-            stored = max(stored, float(allowed))
-        return _rounded(stored), *arm.conditions
+            allowed = arm.mean("buffer_allowed", seeds) or arm.settings.get("buffer.bytes", 0.0)
+            return max(stored, float(allowed))
+        return stored
+
+    def _levels(self, cost: Callable[[Arm, Collection[int]], float]) -> dict[str, float]:
+        """Returns the arms' costs by label, those within EQUAL of a lower one as that one.
+
+        Seeds differ in what they cost, so only those that all arms have count, if there are any.
+        """
+        own = {arm.label: {run.seed for run in arm.runs} for arm in self.arms}
+        common = set.intersection(*own.values())
+        costs = {arm.label: cost(arm, common or own[arm.label]) for arm in self.arms}
+        levels, level = dict[str, float](), -1.0
+        for label, bytes_ in sorted(costs.items(), key=itemgetter(1)):
+            level = bytes_ if bytes_ > level * (1 + EQUAL) else level
+            levels[label] = level
+        return levels
 
     def random_rival(self, arm: Arm) -> Arm | None:
         """Returns the arm that does as ``arm`` does, at its budget, with random real images.
@@ -90,11 +118,6 @@ class Section:
         if arm.bound or arm in able:
             return None
         return min(able, key=lambda other: len({*other.tags()} - {*arm.tags()}), default=None)
-
-
-def _rounded(count: float | None) -> str | None:
-    """Returns bytes in two digits."""
-    return None if count is None else f"{count:.2g}"
 
 
 def _grouped(

@@ -236,7 +236,7 @@ class DistillationRun(Run):
             accuracies.append(accuracy)
             text = f"{prefix.rstrip('_') or 'small'} set: {accuracy:.3f}"
             yield Progress(len(accuracies), evaluation.networks, text)
-        spread = stdev(accuracies) if len(accuracies) > 1 else 0.0
+        spread = stdev(accuracies) if len(accuracies) > 1 else None
         return {f"{prefix}accuracy": mean(accuracies), f"{prefix}accuracy_std": spread}
 
 

@@ -237,3 +237,14 @@ def test_a_wrong_command_is_refused_in_one_line(words, match, tmp_path, monkeypa
     with pytest.raises(CommandError, match=f"^{re.escape(match)}$"):
         report(words)
     assert not list(tmp_path.iterdir())
+
+
+def test_runs_that_are_not_finished_are_told(tmp_path, write_run):
+    done = write_run(tmp_path / "runs", "distillation", "dm", metrics={"accuracy": 0.5})
+    (done / "config.yaml").touch()
+    assert "not finished" not in write_report([tmp_path], tmp_path / "a").read_text("utf-8")
+    begun = done.with_name("0123456789ab")
+    begun.mkdir()
+    (begun / "config.yaml").touch()
+    page = write_report([tmp_path], tmp_path / "b").read_text("utf-8")
+    assert "1 completed run, seed 0. Begun and not finished: 1 run." in page

@@ -39,12 +39,12 @@ def arm(run):
 def test_differences_are_paired_by_seed_and_budget(arm, section):
     # Budget 20: 0.1, 0.2, 0.3 more than random, mean 0.2, d = 0.1, half width 0.248,
     # t = 0.2 / (0.1 / sqrt 3) = 3.46 on two degrees: p = 1 - t / sqrt(t^2 + 2) = 0.074.
-    # Budget 50: 0.25 more on each seed, half width 0. Signs: 2 of 8 as far in both.
+    # Budget 50: 0.24, 0.25, 0.26 more, d = 0.01. Signs: 2 of 8 as far in both.
     found = section(
         *arm("replay-random", [0.3, 0.4, 0.5]),
         *arm("replay-dm", [0.4, 0.6, 0.8]),
         *arm("replay-random", [0.5, 0.25, 0.5], 50),
-        *arm("replay-dm", [0.75, 0.5, 0.75], 50),
+        *arm("replay-dm", [0.74, 0.5, 0.76], 50),
     )
     few, many = sorted(rows_of(differences(found)), key=lambda row: row["arm"])
     assert (few["arm"], few["versus"]) == ("replay-dm · 20 images", "replay-random · 20 images")
@@ -52,7 +52,7 @@ def test_differences_are_paired_by_seed_and_budget(arm, section):
     assert few["average_accuracy"].mean == pytest.approx(0.2)
     assert few["average_accuracy"].half_width == pytest.approx(T2 * 0.1 / 3**0.5)
     assert few["student"] == few["student_holm"] == pytest.approx(1 - (12 / 14) ** 0.5)
-    assert many["average_accuracy"] == Interval(0.25, 0.0, 3)
+    assert many["average_accuracy"].half_width == pytest.approx(T2 * 0.01 / 3**0.5)
     assert (many["flips"], many["flips_holm"]) == (0.25, 0.5)
     assert (few["real"], many["real"]) == ("no", "by t alone")
 

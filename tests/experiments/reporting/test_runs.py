@@ -15,7 +15,8 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_a_record_is_read(tmp_path):
-    record = {"schema": 1, "scenario": "continual", "name": "naive"}
+    whole = {"status": "completed", "seed": 0, "config": {}, "threads": 1}
+    record = {"schema": 1, "scenario": "continual", "name": "naive", **whole}
     assert Run.read(write(tmp_path, json.dumps(record))).name == "naive"
 
 
@@ -25,6 +26,7 @@ def test_a_record_is_read(tmp_path):
         ("{", "must be JSON"),
         ("[]", "must be a record of schema 1"),
         ('{"schema": 2}', "must be a record of schema 1"),
+        ('{"schema": 1, "scenario": "continual", "seed": 0}', "lacks name, status, "),
         ('{"schema": 1, "scenario": "cooking"}', "unknown scenario 'cooking' .*; known: continual"),
     ],
 )
