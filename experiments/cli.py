@@ -45,7 +45,13 @@ def quiet() -> None:
     """Sends this process's log to stderr, and keeps Flower and Ray from calling home."""
     os.environ |= {key: os.environ.get(key, value) for key, value in QUIET.items()}
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    flower = logging.getLogger("flwr")  # sets its own level and handler once it is imported
+    flower.propagate = False
+    flower.addFilter(_warns)
+
+
+def _warns(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def _dispatch(verb: str, rest: list[str]) -> int:

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -373,3 +374,14 @@ def test_another_step_size_starts_a_run_of_its_own(tmp_path):
     assert main([*words, "optimiser.learning_rate=0.1"]) == 0
     found = [json.loads(file.read_text()) for file in tmp_path.rglob("record.json")]
     assert sorted(record["status"] for record in found) == ["completed", "failed"]
+
+
+def test_flower_tells_what_goes_wrong_and_nothing_else():
+    code = (
+        "from experiments.cli import quiet; quiet(); from flwr.common.logger import log; "
+        "log(20, 'sampled 3 nodes'); log(30, 'a node is gone')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    printed = done.stdout + done.stderr
+    assert printed.count("a node is gone") == 1
+    assert "sampled" not in printed
