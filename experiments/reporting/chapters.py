@@ -8,6 +8,7 @@ from experiments.reporting.budgets import accuracy_within
 from experiments.reporting.comparisons import bytes_to_reach
 from experiments.reporting.differences import differences
 from experiments.reporting.figures import plates
+from experiments.reporting.frugality import frugality
 from experiments.reporting.plates import Plate
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section, sections, slug
@@ -18,7 +19,14 @@ from experiments.reporting.trust import trust
 
 _TABLES: Mapping[str, Sequence[Callable[[Section], Table | None]]] = {
     "distillation": (summary, across),
-    "federated": (summary, differences, trust, accuracy_within, bytes_to_reach),
+    "federated": (
+        summary,
+        differences,
+        frugality,
+        trust,
+        accuracy_within,
+        bytes_to_reach,
+    ),
     "continual": (summary, differences, costs),
     "federated_continual": (summary, transfer, differences),
 }

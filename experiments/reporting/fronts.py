@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, TypeVar, final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +15,23 @@ from fedcl.statistics import Interval
 
 _FRONT: Look = {"color": INK, "linewidth": 1.3, "alpha": 0.75, "zorder": 2}
 ACROSS = 2
+
+
+class Standing(Protocol):
+    """What an arm has sent and learnt."""
+
+    @property
+    def sent(self) -> float:
+        """Bytes, mean over seeds."""
+        ...
+
+    @property
+    def accuracy(self) -> Interval:
+        """Mean and interval."""
+        ...
+
+
+_Standing = TypeVar("_Standing", bound=Standing)
 
 
 @final
@@ -35,9 +52,9 @@ class Point:
     accuracy: Interval
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """Returns the points above all that sent as much or less, from the fewest bytes on."""
-    kept: list[Point] = []
+def front(points: Sequence[_Standing]) -> list[_Standing]:
+    """Returns the arms above all that sent as much or less, from the fewest bytes on."""
+    kept: list[_Standing] = []
     for point in sorted(points, key=lambda p: (p.sent, -p.accuracy.mean)):
         if not kept or point.accuracy.mean > kept[-1].accuracy.mean:
             kept.append(point)
