@@ -58,6 +58,8 @@ def personalised_accuracies(
 ) -> Iterator[float | None]:
     """Yields :math:`A_k` of the global network after client k trained it on all its images.
 
+    What it would take to send that network to the clients is in no count of bytes.
+
     Args:
         task: Holds the global network and the clients, none of which changes.
         recipe: How a client trains.

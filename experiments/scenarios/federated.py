@@ -92,10 +92,11 @@ class Federated(Scenario):
     def __post_init__(self) -> None:
         whole("clients", self.clients, 1)
         self.rules.availability.check(self.clients)
-        self.compression.check(self.federated.vectors, sends_pixels(self.federated))
+        method, up = self.federated, self.compression.up
+        self.compression.check(method.vectors, method.weights_up, sends_pixels(method))
         self.trust.check(self.federated)
         self.trust.check_uploads(self.rules.asked(self.clients))
-        self.trust.check_message(self.compression.up is not None)
+        self.trust.check_message(up is not None and method.weights_up)
         if self.personalise is not None and self.federated.answers_together:
             raise ValueError(
                 "personalise must be none where the clients' networks answer together, of which "

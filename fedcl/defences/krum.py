@@ -39,7 +39,7 @@ class Krum(Defence):
     """The f clients that are farthest from their neighbours.
 
     Attributes:
-        attackers: f, >= 1; 2 f + 2 < K.
+        attackers: f, >= 1; 2 f + 2 < K. Where clients fail or come too late, f falls with K.
     """
 
     attackers: int
@@ -61,26 +61,25 @@ class Krum(Defence):
             )
 
     def rejected(self, evidence: Evidence) -> Mapping[int, str]:
-        """Returns the f clients of the highest scores.
-
-        Raises:
-            ValueError: If too few sets came.
-        """
+        """Returns the f clients of the highest scores, fewer where too few sets came for f."""
         clients = sorted(evidence.sets)
-        self.check_uploads(len(clients))
+        attackers = min(self.attackers, (len(clients) - 3) // 2)
+        if attackers < 1:
+            return {}
         apart = distances(evidence.sets, induced_gradients(evidence.server))
-        scores = {k: self._score(apart[i]) for i, k in enumerate(clients)}
-        highest = sorted(clients, key=lambda k: scores[k])[-self.attackers :]
+        scores = {k: _score(apart[i], attackers) for i, k in enumerate(clients)}
+        highest = sorted(clients, key=lambda k: scores[k])[-attackers:]
         return {
             k: f"its nearest neighbours lie {scores[k]:.1f} sampling errors off, among the "
-            f"{self.attackers} farthest"
+            f"{attackers} farthest"
             for k in highest
             if scores[k] > 0
         }
 
-    def _score(self, row: Tensor) -> float:
-        known = row[row.isfinite()].sort().values[: len(row) - self.attackers - 2]
-        return known.mean().item() if len(known) else 0.0
+
+def _score(row: Tensor, attackers: int) -> float:
+    known = row[row.isfinite()].sort().values[: len(row) - attackers - 2]
+    return known.mean().item() if len(known) else 0.0
 
 
 def distances(sets: Sets, represent: Represent) -> Tensor:

@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
+from torch import nn
 
 from distill.training import Additions, Recipe, train
 from distill.work import training
@@ -49,6 +50,20 @@ def trained(task: LocalTask, local: Recipe, additions: Additions | None = None) 
     """
     network = task.network()
     train(network, task.data, local, task.rng, additions)
+    return sent(network)
+
+
+def sent(network: nn.Module) -> Records:
+    """Returns a trained network as a client sends it.
+
+    Raises:
+        FloatingPointError: If a weight isn't finite, so that the client fails and keeps the state
+            that it had; with one of such a round it would fail for ever.
+    """
+    if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+        raise FloatingPointError(
+            "trained weights must stay finite, got NaN or infinity; lower training.learning_rate"
+        )
     return {MODEL: pack_weights(network)}
 
 

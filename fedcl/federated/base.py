@@ -197,11 +197,13 @@ class FederatedMethod(ABC):
             or the ``server``, so that no image crosses the wire to it.
         answers_together: Whether the clients' networks answer for the federation, so that there
             is no global network for a client to go on from.
+        weights_up: Whether clients send some of the ``vectors``, and not the server alone.
     """
 
     rounds: int
     set_by: ClassVar[Literal["clients", "server"]] = "clients"
     answers_together: ClassVar[bool] = False
+    weights_up: ClassVar[bool] = True
 
     @property
     def honest(self) -> "FederatedMethod":

@@ -38,7 +38,7 @@ from fedcl.compression.base import Compressor
 from fedcl.compression.images import CompressedImages
 from fedcl.federated.base import IMAGES, MODEL, Records, World
 from fedcl.stores.base import Store
-from fedcl.wire import BadUploadError, pack_tensors, pack_weights
+from fedcl.wire import BadUploadError, check_weights, pack_tensors, pack_weights
 
 CHANGE, VIEW, ERROR = "-change", "-view", "-error"  # endings of the names of records
 
@@ -60,11 +60,12 @@ class Channel:
     error_feedback: bool = True
     images: Store | None = None
 
-    def check(self, vectors: Sequence[str], small_sets: bool) -> None:
+    def check(self, vectors: Sequence[str], weights_up: bool, small_sets: bool) -> None:
         """Refuses a compression where a method sends nothing that it could shorten.
 
         Args:
             vectors: The records of weights that the method sends.
+            weights_up: Whether its clients send some.
             small_sets: Whether its clients send small sets as pixels.
 
         Raises:
@@ -74,6 +75,10 @@ class Channel:
             raise ValueError(
                 f"compression must be none{' or jpeg' if small_sets else ''} for a method that "
                 "sends no weights; its images are uint8 already"
+            )
+        if self.up is not None and self.down is None and not weights_up:
+            raise ValueError(
+                "compression.up must be null for a method whose clients send no weights"
             )
         if self.images is not None and not small_sets:
             raise ValueError(
@@ -255,11 +260,14 @@ class ServerEnd:
         self.views, self.holders = dict(state["views"]), set(state["holders"])
 
     def _moved(self, name: str, record: ArrayRecord) -> ArrayRecord:
-        """Returns weights that were trained from the view as if from the server's own."""
+        """Returns weights that were trained from the view as if from the server's own.
+
+        Raises:
+            BadUploadError: If they are of other names, shapes or types, or out of range.
+        """
+        check_weights(record, self.dense[name])
         own, view = dict(self.dense[name].to_torch_state_dict()), self.views[name]
         trained = record.to_torch_state_dict()
-        if {n: t.shape for n, t in trained.items()} != {n: t.shape for n, t in own.items()}:
-            return record  # the method's check says what is wrong
         return pack_tensors({n: trained[n] + (own[n] - view[n]) for n in own})
 
 

@@ -103,6 +103,7 @@ class FedAF(FederatedMethod):
     global_weight: float
     temperature: float
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    weights_up: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

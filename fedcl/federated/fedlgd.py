@@ -51,7 +51,7 @@ from distill.rng import subseed
 from distill.synthetic import SyntheticSet
 from distill.training import Additions, Recipe, train
 from distill.work import Work, condensing, training
-from fedcl.federated.averaging import check_network, weighted_mean
+from fedcl.federated.averaging import check_network, sent, weighted_mean
 from fedcl.federated.base import (
     IMAGES,
     MODEL,
@@ -63,7 +63,7 @@ from fedcl.federated.base import (
     Upload,
 )
 from fedcl.federated.small_sets import check_without_real, without_images
-from fedcl.wire import pack_images, pack_tensors, pack_weights, unpack_images
+from fedcl.wire import pack_images, pack_tensors, unpack_images
 
 OWN = "own"  # the client's small set, in its state; the anchors that it got lie there as images
 
@@ -177,12 +177,12 @@ class FedLGD(FederatedMethod):
         weights = weights_of(network)
         slopes = gradient(network, weights, (own.images, own.labels), list(weights))
         network.load_state_dict({name: w - slopes[name] for name, w in weights.items()})
-        return {MODEL: pack_weights(network)}
+        return sent(network)
 
     def _trained(self, task: LocalTask) -> Records:
         own, network = _kept(task) or self._mended(task), task.network()
         train(network, own, self.local, task.rng, self._additions(task, network))
-        return {MODEL: pack_weights(network)}
+        return sent(network)
 
     def _additions(self, task: LocalTask, network: Network) -> Additions:
         """Returns replay of the anchors, with their contrast."""

@@ -16,6 +16,10 @@ def check_equal_steps(local: Recipe) -> None:
             f"training.optimiser must be sgd for a method that counts equal steps, "
             f"got {local.optimiser}"
         )
+    if local.clip is not None:
+        raise ValueError(
+            f"training.clip must be null for a method that counts equal steps, got {local.clip}"
+        )
     if local.decay_after is not None or local.schedule is not None:
         raise ValueError(
             "training.decay_after and training.schedule must be null for a method that counts "

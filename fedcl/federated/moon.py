@@ -31,7 +31,7 @@ from torch.nn import functional as F  # noqa: N812
 from distill.checks import at_least, positive, whole
 from distill.networks import Network
 from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import check_network, sketched, weighted_mean
+from fedcl.federated.averaging import check_network, sent, sketched, weighted_mean
 from fedcl.federated.base import (
     MODEL,
     FederatedMethod,
@@ -41,7 +41,6 @@ from fedcl.federated.base import (
     Sketch,
     Upload,
 )
-from fedcl.wire import pack_weights
 
 PREVIOUS = "previous"
 
@@ -81,8 +80,9 @@ class Moon(FederatedMethod):
             networks = _Networks(network, task.network(), task.world.network_with(last))
             additions = Additions(forward=lambda images, _: self._forward(networks, images))
         train(network, task.data, self.local, task.rng, additions)
-        task.state[PREVIOUS] = pack_weights(network)
-        return {MODEL: pack_weights(network)}
+        records = sent(network)
+        task.state[PREVIOUS] = records[MODEL]
+        return records
 
     def sketch(self, task: LocalTask) -> Sketch:
         """Returns weights, which the client keeps, too, and contrastive training."""

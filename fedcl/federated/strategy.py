@@ -182,7 +182,8 @@ class MethodStrategy(Strategy):
         for client, why in sorted(self.failures.items()):
             logger.warning("round %d: client %d: %s", server_round, client, why)
         completed = len(self.asked) - len(self.failures)
-        if completed < max(1.0, self.rules.min_completion * len(self.asked)):
+        wanted = self.rules.min_completion * len(self.asked) - 1e-9  # 0.56 of 25 are 14
+        if completed < max(1.0, wanted):
             raise RoundFailedError(
                 f"min_completion must be reached, got {completed} of {len(self.asked)} clients "
                 f"in round {server_round}: {by_reason(self.failures)}"
@@ -195,7 +196,8 @@ class MethodStrategy(Strategy):
             return None
         try:
             self._check_time(reply)
-            upload = _upload(reply, client)
+            own = self.task.world.clients[client][self.task.experience]
+            upload = _upload(reply, client, len(own))
             upload = replace(upload, records=self.end.received(upload.records))
             self.method.check(upload, self.task)
         except BadUploadError as error:
@@ -226,7 +228,7 @@ def by_reason(reasons: Mapping[int, str]) -> str:
     )
 
 
-def _upload(reply: Message, client: int) -> Upload:
+def _upload(reply: Message, client: int, most: int) -> Upload:
     if reply.has_error():
         raise BadUploadError(reply.error.reason or f"Flower's error {reply.error.code}")
     metrics = reply.content.get("metrics")
@@ -235,7 +237,9 @@ def _upload(reply: Message, client: int) -> Upload:
             f"a reply must hold metrics, got {', '.join(reply.content) or 'nothing'}"
         )
     examples = metrics.get("num-examples")
-    if not isinstance(examples, int) or examples < 1:
-        raise BadUploadError(f"num-examples must be a whole number >= 1, got {examples!r}")
+    if not isinstance(examples, int) or not 1 <= examples <= most:
+        raise BadUploadError(
+            f"num-examples must be a whole number in [1, {most}], got {examples!r}"
+        )
     from_real = metrics.get(FROM_REAL) != 0
     return Upload(client, examples, dict(reply.content.array_records), from_real)

@@ -7,6 +7,7 @@ rounding. What can't be made together, or fails, is left to the client, and so i
 makes of other images than its own.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import final
@@ -20,6 +21,8 @@ from fedcl.federated.app import local_task
 from fedcl.federated.base import FederatedMethod, World
 from fedcl.federated.channel import Channel
 from fedcl.federated.small_sets import Distilling
+
+logger = logging.getLogger(__name__)
 
 
 @final
@@ -60,9 +63,14 @@ class Workshop:
                 yield method.wanted(local_task(message, self.world, received))
 
     def _make(self, condenser: Condenser, stack: Sequence[Task]) -> None:
-        with suppress(FloatingPointError, ValueError):  # the client that fails will say so itself
+        try:
             made = condense_together(condenser, stack)
-            self._ready |= {t.seed: (condenser, t, s) for t, s in zip(stack, made, strict=True)}
+        except (FloatingPointError, ValueError):
+            return  # the client that fails will say so itself
+        except RuntimeError as error:  # too little memory for all at once, most often
+            logger.warning("clients distil one after the other: %s", error)
+            return
+        self._ready |= {t.seed: (condenser, t, s) for t, s in zip(stack, made, strict=True)}
 
 
 def _is_same(task: Task | None, other: Task) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
 
-from fedcl.wire import BadUploadError, check_images, payload_bytes
+from fedcl.wire import BadUploadError, array_of, check_images, payload_bytes
 
 
 def good() -> dict[str, Array]:
@@ -37,6 +37,10 @@ def claiming(shape: tuple[int, ...]) -> bytes:
     header = {"descr": "<f8", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     return file.getvalue()
+
+
+def headed(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
 
 
 def images(shape=(3, 1, 8, 8), dtype=np.uint8, value=0) -> Array:
@@ -97,6 +101,15 @@ BAD = {
         {"images": raw(claiming((10**20,)))},
         "images must be a numeric array",
     ),
+    **{
+        f"a header {header!r}": ({"images": raw(headed(header))}, "images must be a numeric array")
+        for header in (
+            "{'descr': (), 'fortran_order': False, 'shape': (3,)}",
+            "{'descr': ',<f4', 'fortran_order': False, 'shape': (3,)}",
+            "if 1:\n   a\n  b",
+            "(" * 500,
+        )
+    },
     "another serialisation": (
         {"images": Array("uint8", (3,), "torch", saved(np.zeros(3)))},
         "images must be a numeric array",
@@ -128,3 +141,8 @@ def test_bytes_that_are_no_array_are_counted_as_they_are():
     assert payload_bytes(RecordDict({"images": record})) == 3 * 64 + 3 * 4
     record = ArrayRecord(good() | {"images": raw(b"not an array")})
     assert payload_bytes(RecordDict({"images": record})) == 12 + 3 * 4
+
+
+def test_an_array_that_is_not_there_is_refused():
+    with pytest.raises(BadUploadError, match="arrays must hold counts, got images"):
+        array_of(ArrayRecord({"images": images()}), "counts")

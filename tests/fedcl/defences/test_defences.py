@@ -192,7 +192,13 @@ def test_krum_sets_as_many_aside_as_it_assumes_attack_or_not():
 
 def test_krum_refuses_to_assume_too_many():
     with pytest.raises(ValueError, match=r"defence.attackers must be < 1.5, .* 5 uploads .* got 2"):
-        Krum(2).rejected(evidence(honest(5)))
+        Krum(2).check_uploads(5)
+
+
+def test_krum_assumes_fewer_where_clients_failed():
+    # Of five uploads one may be an attacker's, 2 + 2 < 5; of four none can be told.
+    assert len(Krum(2).rejected(evidence(honest(5)))) == 1
+    assert Krum(2).rejected(evidence(honest(4))) == {}
 
 
 # -- leave one out ------------------------------------------------------------------------

@@ -5,14 +5,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord
 
 from distill.augment import Augmentation
 from distill.coresets import Random
 from distill.training import Recipe
+from fedcl.federated import averaging, moon
 from fedcl.federated.base import FederatedMethod
 from fedcl.federated.fedavg import FedAvg
+from fedcl.federated.moon import Moon
 from fedcl.federated.one_shot import OneShot
+from fedcl.federated.scaffold import Scaffold
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import RoundFailedError, Rules
 
@@ -72,6 +76,11 @@ BAD = {
         with_array(WEIGHTS, lambda w: w * np.float32("nan")),
         "classifier.weight must be finite",
     ),
+    "huge": (
+        FedAvg(1, RECIPE),
+        with_array(WEIGHTS, lambda w: np.full_like(w, 3e38)),
+        r"classifier.weight must be in \[-1e\+06, 1e\+06\], got 3e\+38 to 3e\+38",
+    ),
     "shape": (
         FedAvg(1, RECIPE),
         with_array(WEIGHTS, lambda w: w[:1]),
@@ -122,6 +131,55 @@ def test_bad_client_is_named_and_the_round_goes_on(world, case):
     assert report.clients[1]["failure"] == failure
     with pytest.raises(ValueError, match=reason):
         raise ValueError(failure)
+
+
+@pytest.mark.parametrize(("claimed", "failures"), [(6, 0), (7, 1), (10**15, 1), (0, 1)])
+def test_a_client_has_used_no_more_images_than_it_has(world, monkeypatch, claimed, failures):
+    honest = FedAvg.local_update
+
+    def claiming(self, task):
+        if task.client == 1:
+            task.notes["num-examples"] = claimed
+        return honest(self, task)
+
+    monkeypatch.setattr(FedAvg, "local_update", claiming)
+    simulation = Simulation({"update": FedAvg(1, RECIPE)}, world, Rules(1.0, 0.5))
+    report = simulation.play("update", 1)
+    assert report.totals["failures"] == failures
+    if failures:
+        assert "must be a whole number in [1, 6]" in report.clients[1]["failure"]
+
+
+@pytest.mark.parametrize(
+    "method", [FedAvg(2, RECIPE), Scaffold(2, RECIPE, 1.0), Moon(2, RECIPE, 1.0, 0.5)]
+)
+def test_a_client_whose_training_diverges_once_goes_on_from_what_it_had(world, monkeypatch, method):
+    fits, diverges = averaging.train, [True]
+
+    def train(network, data, *others):
+        fits(network, data, *others)
+        if len(data) == 6 and diverges.pop(0):
+            network.classifier.bias.data.fill_(torch.nan)
+
+    diverges += [False]
+    monkeypatch.setattr(averaging, "train", train)
+    monkeypatch.setattr(moon, "train", train)
+    simulation = Simulation({"update": method}, world, Rules(1.0, 0.5))
+    first, second = (simulation.play("update", number) for number in (1, 2))
+    assert "weights must stay finite" in first.clients[1]["failure"]
+    assert second.totals["failures"] == 0
+
+
+def test_a_share_that_is_reached_is_enough_however_it_is_rounded(world):
+    # 0.56 * 25 is 14.000000000000002
+    simulation = Simulation({"update": FedAvg(1, RECIPE)}, world, Rules(1.0, 0.56))
+    strategy = simulation.strategies["update"]
+    strategy.asked = {node: node for node in range(25)}
+    strategy.failures = dict.fromkeys(range(11), "gone")
+    strategy._check_completion(1)
+    strategy.failures[11] = "gone"
+    with pytest.raises(RoundFailedError, match="got 13 of 25 clients"):
+        strategy._check_completion(1)
 
 
 def test_too_few_clients_fail_the_round_with_the_reasons(world):

@@ -1,12 +1,14 @@
 """Compressed rounds agree with a naive loop, and both sides remember the same views."""
 
 import math
+import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from flwr.app import Array, ArrayRecord
 
-from distill.coresets import Random
 from distill.rng import derive
 from distill.training import train
 from fedcl.compression.half import Half
@@ -15,7 +17,7 @@ from fedcl.compression.sign import Sign
 from fedcl.compression.top_k import TopK
 from fedcl.federated.channel import Channel
 from fedcl.federated.fedavg import FedAvg
-from fedcl.federated.one_shot import OneShot
+from fedcl.federated.feddm import FedDM
 from fedcl.federated.scaffold import Scaffold
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
@@ -158,6 +160,37 @@ def test_weights_as_they_are_are_refused_where_codes_are_due(world, plain, monke
 
 def test_a_method_without_weights_refuses_a_compression(plain):
     with pytest.raises(ValueError, match="compression must be none or jpeg for a method"):
-        Channel(Half()).check(OneShot(Random(), 1, plain()).vectors, small_sets=True)
-    Channel().check((), small_sets=True)
-    Channel(Half()).check(FedAvg(1, plain()).vectors, small_sets=False)
+        Channel(Half()).check((), weights_up=True, small_sets=True)
+    Channel().check((), weights_up=True, small_sets=True)
+    Channel(Half()).check(FedAvg(1, plain()).vectors, weights_up=True, small_sets=False)
+
+
+def test_weights_that_only_come_down_are_not_compressed_upwards():
+    with pytest.raises(ValueError, match=r"compression.up must be null for a method whose clients"):
+        Channel(Half()).check(FedDM.vectors, FedDM.weights_up, small_sets=True)
+    for down in (Channel(None, Half()), Channel(Half(), Half())):
+        down.check(FedDM.vectors, FedDM.weights_up, small_sets=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda w: w.astype(np.int32), "must be float32 of shape .*, got int32"),
+        (lambda w: w.astype(np.float16), "must be float32 of shape .*, got float16"),
+        (lambda w: w.astype(">f4"), "must be float32 of shape .*, got >f4"),
+        (lambda w: w.astype(str), "must be float32 of shape .*, got <U"),
+    ],
+)
+def test_weights_are_checked_before_they_are_moved_upon_the_servers(
+    world, plain, monkeypatch, change, reason
+):
+    honest = FedAvg.local_update
+
+    def spoilt(self, task):
+        sent = honest(self, task)
+        arrays = {k: Array(change(a.numpy())) for k, a in sent["arrays"].items()}
+        return {"arrays": ArrayRecord(arrays)} if task.client == 1 else sent
+
+    monkeypatch.setattr(FedAvg, "local_update", spoilt)
+    _, (report,) = played(FedAvg(1, plain()), world, 1, Channel(None, Half()), Rules(1.0, 0.5))
+    assert re.search(reason, report.clients[1]["failure"])

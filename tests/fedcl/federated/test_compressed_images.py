@@ -108,5 +108,5 @@ def test_noise_in_a_row_is_an_image_of_the_task_or_refused(quality):
 
 def test_a_method_that_uploads_no_images_refuses_it(plain):
     with pytest.raises(ValueError, match=r"compression.images must be null"):
-        Channel(images=STORE).check(FedAvg(1, plain()).vectors, small_sets=False)
-    Channel(images=STORE).check(OneShot(Random(), 1, plain()).vectors, small_sets=True)
+        Channel(images=STORE).check(FedAvg(1, plain()).vectors, weights_up=True, small_sets=False)
+    Channel(images=STORE).check((), weights_up=True, small_sets=True)

@@ -231,6 +231,7 @@ def zeros(*shape: int, dtype=np.uint8) -> np.ndarray:
 
 # Two images of each of three classes pay for 24 rows of 16 numbers.
 BAD_CODES = {
+    "no counts": ("tiles", {"counts": None}, "arrays must hold counts, got code/pixels/numbers"),
     "no range": ("tiles", {"code__pixels__range": None}, "arrays must be counts, code/pixels/numb"),
     "something else": ("tiles", {"code__more__numbers": zeros(1)}, "arrays must be counts, code/"),
     "pixels besides": ("tiles", {"images": zeros(6, 1, 8, 8)}, "arrays must be images, counts"),

@@ -33,6 +33,7 @@ def test_a_constant_gradient_is_carried_further_by_momentum(plain):
     ("change", "reason"),
     [
         ({"optimiser": "adam"}, "training.optimiser must be sgd .* got adam"),
+        ({"clip": 1.0}, "training.clip must be null .* got 1.0"),
         ({"decay_after": 1}, "training.decay_after and training.schedule must be null"),
     ],
 )

@@ -31,7 +31,7 @@ from fedcl.attacks.backdoor import Backdoor
 from fedcl.attacks.poisoning import Poisoning
 from fedcl.attacks.trigger import Trigger
 from fedcl.compression.half import Half
-from fedcl.federated import grid
+from fedcl.federated import grid, workshop
 from fedcl.federated.app import client_app, local_task
 from fedcl.federated.base import FederatedMethod, World
 from fedcl.federated.channel import Channel
@@ -130,6 +130,17 @@ def test_a_client_that_fails_fails_alone(world, broken):
     assert reason in failures[1]
     assert (failures[0], failures[2]) == (None, None)
     assert ours.task.memory.data.counts.tolist() == [2, 2, 2]
+
+
+def test_too_little_memory_for_all_at_once_lets_clients_work_alone(world, monkeypatch, caplog):
+    def condense_together(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(workshop, "condense_together", condense_together)
+    seen = Seen()
+    simulated(OneShot(dm(FRESH, seen), 2, RECIPE), world).play("update", 1)
+    assert [len(classes) for classes in seen.passes] == [3] * 9
+    assert "clients distil one after the other: out of memory" in caplog.text
 
 
 def test_what_compressed_messages_say_is_left_to_their_clients(world):
