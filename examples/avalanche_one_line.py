@@ -4,7 +4,7 @@ Digits come in five experiences of two classes; a small network learns them one 
 replays 20 images of what it has seen: random ones, then distilled ones.
 
     python examples/avalanche_one_line.py          # half a minute
-    python examples/avalanche_one_line.py kmeans   # or any other of `fedcl list methods`
+    python examples/avalanche_one_line.py kmeans   # or another method that keeps pixels
 """
 
 import statistics

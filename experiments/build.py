@@ -38,6 +38,7 @@ NAMING_GROUPS = ("federated_continual", "federated", "continual", "method")
 USUAL = {"backend": "local"}  # these groups are in the name where the choice is another one
 REFERENCE = re.compile(r"\$\{([a-z_]+)")
 UNKNOWN = re.compile(r"Could not override '([^']+)'")
+UNNAMED = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 UNRESOLVED = re.compile(r"Interpolation key '([^'.]+\.[^']+)'")
 
 
@@ -142,7 +143,7 @@ def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
             return compose("config", words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         unknown = UNKNOWN.match(str(error))
-        reason = _unknown(kind, overrides, unknown.group(1)) if unknown else _one_line(error)
+        reason = _unknown(kind, overrides, unknown.group(1)) if unknown else _unnamed(error)
         raise CommandError(reason) from error
 
 
@@ -158,10 +159,26 @@ def _refuse_unnamed(overrides: Sequence[str]) -> None:
             )
 
 
+def _unnamed(error: BaseException) -> str:
+    """Says which names a group has, where one was looked for that it hasn't."""
+    wrong = UNNAMED.search(str(error))
+    if wrong is None:
+        return _one_line(error)
+    group, name = wrong.groups()
+    names = known(group)
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown {group} {name!r}; {hint}known: {', '.join(names)}"
+
+
 def _unknown(kind: str, overrides: Sequence[str], setting: str) -> str:
     """Says which settings stand where one was looked for that there isn't."""
     others = [word for word in overrides if _parsed(word).key_or_group != setting]
     node, parts = _composed(kind, others), setting.split(".")
+    elsewhere = [key for key, part in _plain(node, resolve=False).items() if _holds(part, setting)]
+    if elsewhere:
+        meant = " or ".join(f"{key}.{setting}" for key in sorted(elsewhere))
+        return f"unknown setting {setting!r}; did you mean {meant}?"
     found: list[str] = []
     while len(parts) > 1 and OmegaConf.is_dict(node.get(parts[0])):
         found.append(parts.pop(0))
@@ -173,6 +190,10 @@ def _unknown(kind: str, overrides: Sequence[str], setting: str) -> str:
         return f"unknown setting {setting!r}; did you mean {'.'.join([*found, *near])}?"
     here = "known" if not found else f"{'.'.join(found)} has"
     return f"unknown setting {setting!r}; {here}: {', '.join(sorted(names)) or 'none as chosen'}"
+
+
+def _holds(part: object, setting: str) -> bool:
+    return isinstance(part, dict) and setting in part
 
 
 def _name(choices: Mapping[str, Any]) -> str:

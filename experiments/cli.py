@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 
 VERBS = {
     "distill": "make a small set out of a data set and see what networks learn from it",
@@ -33,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if words else 2
     verb, *rest = words
+    if verb == "--version":
+        print(version("fedcl"))
+        return 0
     if verb not in VERBS:
         return _refused(f"unknown verb {verb!r}; known: {', '.join(VERBS)}")
     if "-h" in rest or "--help" in rest:
@@ -102,9 +107,18 @@ def _run(verb: str, rest: list[str]) -> None:
     if {"-m", "--multirun"} & set(rest):
         overrides = [word for word in rest if word not in ("-m", "--multirun")]
         for folder in sweep(kind, verb, overrides):
-            print(folder)
+            _tell(folder)
         return
-    print(run(kind, rest, " ".join(["fedcl", verb, *rest])))
+    _tell(run(kind, rest, " ".join(["fedcl", verb, *rest])))
+
+
+def _tell(folder: Path) -> None:
+    """Says what came out, and prints the folder."""
+    from experiments.reporting.prose import outcome
+    from experiments.reporting.runs import Run
+
+    logging.getLogger(__name__).info(outcome(Run.read(folder)))
+    print(folder)
 
 
 def _refused(reason: str) -> int:

@@ -44,7 +44,7 @@ class Ray(Runtime):
         """
         if find_spec("ray") is None:
             raise CommandError(
-                "backend=ray must find Ray, got none; install it with pip install 'fedcl[ray]'"
+                "backend=ray must find Ray, got none; install it with pip install -e '.[ray]'"
             )
         return FlowerRun(self, federation, composition, folder)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from experiments.reporting.arms import Arm, shared_tags
 from experiments.reporting.numbers import bytes_text
 from experiments.reporting.runs import SCENARIOS, Run
-from experiments.reporting.sections import Section
+from experiments.reporting.sections import HEADLINES, Section
 from experiments.reporting.summaries import not_shown
 from experiments.reporting.tables import cell_text
 
@@ -36,6 +36,14 @@ def introduction(runs: Sequence[Run], begun: int = 0) -> str:
         f"{what} on {data}: {done}{but}, {numbers}.{others} "
         f"Run on {machine} ({devices}, {threads}), {when}, with {_versions(runs)}."
     )
+
+
+def outcome(run: Run) -> str:
+    """Returns what one run came to: its accuracy and, where it sent something, the bytes."""
+    key = HEADLINES[run.scenario]
+    accuracy, sent = run.number(key), run.number("bytes_total")
+    said = f"{key.replace('_', ' ')} {cell_text(accuracy, 'percent')} %"
+    return f"{said}, {bytes_text(sent)} sent" if sent else said
 
 
 def finding(section: Section) -> str:

@@ -163,6 +163,9 @@ class DistillationRun(Run):
 
     def _task(self) -> Task:
         counts = even_counts(self.train, self.scenario.ipc)
+        if (short := int((counts < self.scenario.ipc).sum())) > 0:
+            told = "ipc=%d: classes that have fewer images, %d, get as many as they have"
+            logger.info(told, self.scenario.ipc, short)
         seed = subseed(self.scenario.seed, "distil")
         return Task(self.train, counts, self.data.normalisation, seed)
 

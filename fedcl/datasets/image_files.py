@@ -90,7 +90,8 @@ def _from_torchvision(name: str, root: Path) -> tuple[dict[str, Array], str]:
         raise ValueError(
             f"dataset {name} must be on disk or downloadable, got neither {root / name}.npz nor "
             f"files of torchvision's under {root}, and its download failed ({one_line(error)}); "
-            f"put {name}.npz with uint8 {' '.join(KEYS)} there, or run once with a network"
+            f"put {name}.npz with uint8 {' '.join(KEYS)} there, or into the folder of data_root= "
+            "or FEDCL_DATA, or run once with a network"
         ) from error
     arrays = (x_train, y_train, x_test, y_test)
     return dict(zip(KEYS, arrays, strict=True)), f"torchvision's {name} under {root}"

@@ -102,7 +102,6 @@ def test_a_sweep_is_every_combination():
 
 
 WRONG = {
-    "distill method=dmm": "dc dd dm dsa feddm frepo",
     "distill method=random dataset=nope": "digits",
     "distill": "method must be given, as method=NAME; known: best, cafe",
     "distill method=random ipc=0": "ipc must be >= 1, got 0",
@@ -110,6 +109,9 @@ WRONG = {
     "distill method=random method.iterations=9": (
         "unknown setting 'method.iterations'; method has: none as chosen"
     ),
+    "distill method=dmm": "unknown method 'dmm'; did you mean dm? known: best, cafe, ",
+    "distill method=dm iterations=9": "'iterations'; did you mean method.iterations?",
+    "federated federated=fedavg epochs=9": "did you mean experts.epochs or training.epochs?",
     "distill metohd=dm": "unknown setting 'metohd'; did you mean method?",
     "distill method=dm method.objective.reel_batch=9": "did you mean method.objective.real_batch?",
     "distill method=dm network.zzz=9": "unknown setting 'network.zzz'; network has: depth, width",
@@ -120,7 +122,7 @@ WRONG = {
         "distill method=haba parameterisation.source.clip=1"
     ): "parameterisation.source.clip must be true or false, got 1",
     "distill method=random objective=distribution": "objective must be left out with method=random",
-    "federated federated=fedavg partition=nope": "dirichlet iid quantity shards",
+    "federated federated=fedavg partition=nope": "known: classes, dirichlet, iid, quantity, shards",
     "federated federated=fedavg clients=0": "clients must be >= 1, got 0",
     "federated federated=fedavg clients=2000": "clients must be <= 1437",
     "federated federated=fedavg partition.alpha=-1": "partition.alpha must be > 0, got -1",
@@ -134,7 +136,7 @@ WRONG = {
     (
         "federated-continual federated_continual=fedavg link=mobile link.deadline=0"
     ): "link.deadline must be > 0, got 0",
-    "federated federated=fedavg link=nope": "mobile none",
+    "federated federated=fedavg link=nope": "unknown link 'nope'; did you mean none? known: mobile, none",
     (
         "federated federated=flower federated.strategy._target_=flwr.serverapp.strategy.Kruum"
     ): "_target_ must be what can be imported, got flwr.serverapp.strategy.Kruum",
@@ -175,7 +177,7 @@ WRONG = {
     ): "method must keep its images as pixels",
     (
         "continual continual=replay method=dm buffer.images=20 storage=float16"
-    ): "bases float32 jpeg low_rank uint8",
+    ): "known: bases, float32, jpeg, low_rank, uint8",
     (
         "federated-continual federated_continual=local_replay method=random buffer.images=20 "
         "buffer.staged=5"

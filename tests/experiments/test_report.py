@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 
 from experiments.errors import CommandError
 from experiments.report import report, write_report
-from experiments.reporting.runs import find_runs
+from experiments.reporting.prose import outcome
+from experiments.reporting.runs import Run, find_runs
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +249,11 @@ def test_runs_that_are_not_finished_are_told(tmp_path, write_run):
     (begun / "config.yaml").touch()
     page = write_report([tmp_path], tmp_path / "b").read_text("utf-8")
     assert "1 completed run, seed 0. Begun and not finished: 1 run." in page
+
+
+def test_a_run_is_told_by_its_accuracy_and_bytes(tmp_path, write_run):
+    metrics = {"accuracy": 0.7975, "bytes_up": 400_000, "bytes_down": 462_000}
+    sent = write_run(tmp_path, "federated", "fedavg", metrics=metrics)
+    kept = write_run(tmp_path, "continual", "naive", metrics={"average_accuracy": 0.25})
+    assert outcome(Run.read(sent)) == "accuracy 79.8 %, 862 kB sent"
+    assert outcome(Run.read(kept)) == "average accuracy 25.0 %"
