@@ -123,13 +123,13 @@ class ContinualRun(Run):
             return stored, f"exact; {images} images at the end"
         replayed = self.learner.method.replayed
         if replayed is not None and not replayed.method.makes_pixels:
-            return kept.bytes, "at most, in images that are decoded"
+            return kept.allowed, "at most, in images that are decoded"
         waiting = kept.budget.staged
         if waiting is None:
-            return kept.bytes, f"exact; {len(kept)} images at the end"
+            return kept.peak, f"exact; {len(kept)} images at the end"
         each = stored_bytes(1, self.setting.data.image_shape, "uint8")
         how = f"at most, with {waiting} that wait; {len(kept)} images at the end"
-        return kept.bytes + waiting * each, how
+        return kept.peak + waiting * each, how
 
     def _shown(self, memory: Memory) -> list[torch.Tensor]:
         """The first images of each class and their labels, uint8."""

@@ -169,6 +169,13 @@ class ContinualMethod(ABC):
     def replayed(self) -> Replayed | None:
         """What is kept of earlier experiences, if anything."""
 
+    def check_recipe(self, recipe: Recipe) -> None:  # noqa: B027  most methods take any
+        """Refuses a training that the method can't do, before the stream begins.
+
+        Raises:
+            ValueError: Saying which setting must change.
+        """
+
     @abstractmethod
     def lesson(self, moment: Moment) -> Lesson:
         """Returns how the experience that comes now is learnt.

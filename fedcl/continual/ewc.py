@@ -25,7 +25,9 @@ signs :math:`\epsilon_c`: with :math:`p` the chances of an image and :math:`e_c`
 gradient of :math:`\langle z, v \rangle` by its logits' :math:`z` direction :math:`v = \sum_c
 \epsilon_c \sqrt{p_c} (e_c - p)` has the wanted square on average. Drawn labels have it too, but a
 network that is sure of itself draws the ones that matter rarely; the true labels, which many codes
-take, give the empirical Fisher information, another matrix. Each image's gradient is squared by
+take, give the empirical Fisher information, another matrix. The online penalty weighs by
+:math:`\Omega_t` itself, and not by :math:`\gamma \Omega_t`, as other codes do, too: a strength
+:math:`1 / \gamma` times theirs. Each image's gradient is squared by
 itself; Avalanche 0.6 squares the mean gradient of a batch, which depends on the batch's size.
 """
 

@@ -80,8 +80,9 @@ class Learner:
 
     def __init__(self, method: ContinualMethod, setting: Setting) -> None:
         self.method, self.setting = method, setting
-        if method.learns != "memory":
-            _check_plain(setting.recipe)
+        if method.learns != "memory" or setting.tells_tasks:
+            _check_plain(setting.recipe, method.learns == "memory")
+        method.check_recipe(setting.recipe)
         self.answers = _answers(setting)
         self.network = self._fresh("network")
         self.left: State = {}
@@ -337,18 +338,21 @@ def _check_finite(network: Network, index: int) -> None:
         )
 
 
-def _check_plain(recipe: Recipe) -> None:
-    """Refuses what a lesson's loop doesn't do.
+def _check_plain(recipe: Recipe, alone: bool) -> None:
+    """Refuses what a lesson's loop doesn't do, nor training among the classes of a task.
+
+    Args:
+        recipe: How networks are trained.
+        alone: Whether on the memory alone, whose loop may lower its step.
 
     Raises:
         ValueError: If the recipe asks for it.
     """
-    plain = {
-        "decay_after": (recipe.decay_after, None),
-        "loss": (recipe.loss, "cross_entropy"),
-        "cutmix": (recipe.cutmix, 0.0),
-    }
+    plain = {"loss": (recipe.loss, "cross_entropy"), "cutmix": (recipe.cutmix, 0.0)}
+    if not alone:
+        plain["decay_after"] = (recipe.decay_after, None)
     for name, (value, wanted) in plain.items():
         if value != wanted:
             rule = "null" if wanted is None else wanted
-            raise ValueError(f"training.{name} must be {rule} where Avalanche trains, got {value}")
+            where = "where images come with their task" if alone else "where Avalanche trains"
+            raise ValueError(f"training.{name} must be {rule} {where}, got {value}")

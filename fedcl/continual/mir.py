@@ -30,6 +30,7 @@ from distill.checks import whole
 from distill.condenser import Condenser
 from distill.images import LabelledImages
 from distill.networks import Network
+from distill.training import Recipe
 from fedcl.continual.answers import among
 from fedcl.continual.base import Lesson, Moment, Rehearsal, State, plain
 from fedcl.memory import Budget
@@ -54,17 +55,16 @@ class MIR(Rehearsal):
         self.buffer.check_method(self.method)
         whole("continual.candidates", self.candidates, 1)
 
-    def lesson(self, moment: Moment) -> Lesson:
-        """Plain training on chosen images.
-
-        Raises:
-            ValueError: If a batch needs more candidates.
-        """
-        if self.candidates < moment.recipe.batch:
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Refuses batches that need more candidates."""
+        if self.candidates < recipe.batch:
             raise ValueError(
-                f"continual.candidates must be >= training.batch, {moment.recipe.batch}, "
+                f"continual.candidates must be >= training.batch, {recipe.batch}, "
                 f"got {self.candidates}"
             )
+
+    def lesson(self, moment: Moment) -> Lesson:
+        """Plain training on chosen images."""
 
         def choose(network: Network, stream: LabelledImages, held: LabelledImages) -> Tensor:
             rows = torch.randperm(len(held), generator=moment.rng)[: self.candidates]

@@ -4,8 +4,9 @@ It knows nothing of Avalanche or Flower; both replay from it through an adapter.
 value: learning something new returns another one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self, final
 
 import torch
@@ -122,7 +123,8 @@ class Memory:
             for part in (self.kept, self.targets)
         )
         left = replace(self, kept=kept, targets=targets, seen=self.seen + real.counts)
-        return self._joined(left, list(slots), old, new)
+        order = {label: subseed(seed, "order", label) for label in slots}
+        return self._joined(left, order, old, new)
 
     def streamed(self, images: LabelledImages, method: Condenser, seed: int) -> "Memory":
         """Returns the memory after images of a stream have come, in their order.
@@ -251,23 +253,31 @@ class Memory:
     def _joined(
         self,
         left: Self,
-        order: Iterable[int],
+        order: Mapping[int, int],
         old: Mapping[int, LabelledImages],
         new: Mapping[int, LabelledImages],
     ) -> Self:
-        """Returns what is left of this memory with images beside what it keeps of each class."""
+        """Returns what is left of this memory with images beside what it keeps of each class.
+
+        Args:
+            left: The rows that stay.
+            order: The classes, each with the seed of where its new rows lie among those that stay.
+            old: What stored images became, by class.
+            new: What new images became, by class.
+        """
         store = self.budget.store
         held = left._sharing([part.images for part in (*old.values(), *new.values())])
         kept, targets = dict[int, Tensor](), dict[int, Tensor]()
-        for label in order:
+        for label, seed in order.items():
+            mixed = partial(_mixed, seed=seed if self.budget.shrink == "prefix" else None)
             parts = [made[label] for made in (old, new) if label in made]
             rows = [store.encode(part.images, held._frame) for part in parts]
             if label in old and store.lasting:
                 rows[0] = self._unchanged(label, parts[0].images, rows[0])
-            kept[label] = _mixed([*_of(held.kept, label), *rows])
+            kept[label] = mixed([*_of(held.kept, label), *rows])
             if self.budget.labels == "soft":
                 soft = [part.distributions.half() for part in parts]
-                targets[label] = _mixed([*_of(held.targets, label), *soft])
+                targets[label] = mixed([*_of(held.targets, label), *soft])
         return replace(held, kept=kept, targets=targets)._counted()
 
     def _unchanged(self, label: int, images: Tensor, rows: Tensor) -> Tensor:
@@ -352,7 +362,17 @@ def _of(rows: Mapping[int, Tensor], label: int) -> list[Tensor]:
     return [rows[label]] if label in rows else []
 
 
-def _mixed(parts: Sequence[Tensor]) -> Tensor:
-    """Returns the rows of all parts so that any prefix has of each about its proportion."""
-    places = [(torch.arange(len(part)) + 0.5) / len(part) for part in parts]
+def _mixed(parts: Sequence[Tensor], seed: int | None) -> Tensor:
+    """Returns the rows of all parts, each in its order, so that a prefix has its share of each.
+
+    Args:
+        parts: Rows, ``(N, ...)`` each.
+        seed: Draws where they lie, so that whoever keeps a prefix again and again drops none
+            sooner than another; None: evenly.
+    """
+    if seed is None:
+        places = [(torch.arange(len(part)) + 0.5) / len(part) for part in parts]
+    else:
+        rng = derive(seed, "places")
+        places = [torch.rand(len(part), generator=rng).sort().values for part in parts]
     return torch.cat(list(parts))[torch.cat(places).argsort(stable=True)]

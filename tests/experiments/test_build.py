@@ -136,7 +136,7 @@ WRONG = {
     (
         "federated-continual federated_continual=fedavg link=mobile link.deadline=0"
     ): "link.deadline must be > 0, got 0",
-    "federated federated=fedavg link=nope": "unknown link 'nope'; did you mean none? known: mobile, none",
+    "federated federated=fedavg link=nope": "'nope'; did you mean none? known: mobile, none",
     (
         "federated federated=flower federated.strategy._target_=flwr.serverapp.strategy.Kruum"
     ): "_target_ must be what can be imported, got flwr.serverapp.strategy.Kruum",

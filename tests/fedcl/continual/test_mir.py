@@ -101,4 +101,4 @@ def test_told_tasks_keep_other_logits_out_of_the_step(moment, tasks):
 
 def test_fewer_candidates_than_a_batch_are_refused(moment):
     with pytest.raises(ValueError, match=r"continual.candidates must be >= training.batch, 4, got"):
-        MIR(Random(), BUDGET, 3).lesson(moment())
+        MIR(Random(), BUDGET, 3).check_recipe(moment().recipe)
