@@ -141,10 +141,12 @@ class ContinualRun(Run):
     def _row(self, index: int, cost: Cost) -> dict[str, Any]:
         clock, learner = time.perf_counter(), self.learner
         accuracies, (images, stored) = learner.accuracies(), learner.stored(index)
-        seen = accuracies if learner.method.learns == "stream" else accuracies[: index + 1]
+        whole, experiences = learner.method.learns == "stream", self.setting.experiences
+        seen = accuracies if whole else accuracies[: index + 1]
+        learnt = experiences if whole else experiences[index : index + 1]
         return {
             "experience": index,
-            "classes": list(self.setting.experiences[index].classes),
+            "classes": list(dict.fromkeys(c for part in learnt for c in part.classes)),
             "accuracies": accuracies,
             "accuracy": sum(seen) / len(seen),
             "buffer_bytes": stored,
