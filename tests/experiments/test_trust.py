@@ -69,7 +69,7 @@ WRONG = {
     "federated=fedavg attack=backdoor": "attack must work on a client's data",
     "federated=one_shot method=random attack=backdoor attack.clients=11": "attack.clients must be",
     "federated=one_shot method=random defence=leave_one_out": "dataset.validation must be > 0",
-    "federated=one_shot method=random attack=nope": "backdoor colluding",
+    "federated=one_shot method=random attack=nope": "backdoor, colluding",
     "federated=fedavg attack=label_flip attack.source=10": "attack.source must be < 10",
     (
         "federated=fedavg attack=label_flip attack.source=1 attack.target=1"

@@ -40,7 +40,7 @@ def test_a_value_that_breaks_its_rule_is_refused(words, reason):
 def test_ray_that_is_not_installed_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiments.backends.ray.find_spec", lambda _: None)
     assert main(["federated", *WORDS, "backend=ray", f"output={tmp_path}"]) == 2
-    said = "backend=ray must find Ray, got none; install it with pip install 'fedcl[ray]'"
+    said = "backend=ray must find Ray, got none; install it with pip install -e '.[ray]'"
     assert capsys.readouterr().err == f"fedcl: {said}\n"
     assert not list(tmp_path.iterdir())
 
