@@ -207,6 +207,11 @@ def shared(key: str, first: Arm, second: Arm) -> tuple[list[float], list[float]]
     return [a[seed] for seed in seeds], [b[seed] for seed in seeds]
 
 
+def pairs(key: str, first: Arm, second: Arm) -> int:
+    """Returns on how many seeds both arms have a metric."""
+    return len(shared(key, first, second)[0])
+
+
 def paired(key: str, first: Arm, second: Arm) -> Interval | None:
     """Returns a metric of one arm less that of another, paired by seed; None without a pair."""
     values, others = shared(key, first, second)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
-from experiments.reporting.arms import Arm, paired, shared
+from experiments.reporting.arms import Arm, paired, pairs, shared
 from experiments.reporting.sections import Section
 from experiments.reporting.tables import Cell, Column, Table
 from fedcl.statistics import CONFIDENCE, PairedTest, holm, paired_test, pairs_needed, smallest_p
@@ -85,7 +85,9 @@ def _met(section: Section) -> Iterator[tuple[Arm, Arm]]:
     for peers in section.peers:
         for arm in peers:
             able = (
-                other for other in peers if other is not arm and _pairs(section, arm, other) > 1
+                other
+                for other in peers
+                if other is not arm and pairs(section.headline, arm, other) > 1
             )
             others = section.random_rival(arm), next(able, None)
             yield from ((arm, other) for other in others if other)
@@ -95,14 +97,9 @@ def _tested(section: Section, met: Iterable[tuple[Arm, Arm]]) -> Pairs:
     """Returns the pairs that share two seeds, each once."""
     found: Pairs = {}
     for arm, other in met:
-        if _pairs(section, arm, other) > 1:
+        if pairs(section.headline, arm, other) > 1:
             found.setdefault(frozenset({arm.label, other.label}), (arm, other))
     return found
-
-
-def _pairs(section: Section, arm: Arm, other: Arm) -> int:
-    """How many seeds two arms share."""
-    return len(shared(section.headline, arm, other)[0])
 
 
 def _corrected(values: Sequence[float | None]) -> list[float | None]:
@@ -125,10 +122,10 @@ def _notes(tests: Sequence[PairedTest], reading: str) -> Iterator[str]:
         f"budget, {len(tests)}, for the best other arm is picked by the same seeds. Real: both "
         "corrected p are below 0.05; by t alone: only the t-test's."
     )
-    pairs, needed = max(test.difference.count for test in tests), pairs_needed(len(tests))
-    if pairs < needed:
+    most, needed = max(test.difference.count for test in tests), pairs_needed(len(tests))
+    if most < needed:
         yield (
             "Fewer than six seeds cannot show p < 0.05 by permutation: with n seeds the smallest p "
-            f"is 2 / 2^n, here {smallest_p(pairs):.3g} with {pairs}. Corrected, sign flips "
+            f"is 2 / 2^n, here {smallest_p(most):.3g} with {most}. Corrected, sign flips "
             f"need {needed} seeds."
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from experiments.reporting.arms import Arm, paired, shared
+from experiments.reporting.arms import Arm, paired, pairs
 from experiments.reporting.fronts import front
 from experiments.reporting.sections import EQUAL, Section
 from experiments.reporting.tables import Cell, Column, Table
@@ -56,14 +56,10 @@ def _rows(arms: Sequence[Arm]) -> Iterator[tuple[Cell, ...]]:
     ]
     for cheap in front(standings):
         more = (1 + EQUAL) * cheap.sent
-        dearer = [s for s in standings if s.sent > more and _pairs(cheap, s) > 1]
+        able = (s for s in standings if pairs("accuracy", cheap.arm, s.arm) > 1)
+        dearer = [other for other in able if other.sent > more]
         if dearer:
             yield _row(cheap, max(dearer, key=lambda other: other.accuracy.mean))
-
-
-def _pairs(first: _Standing, second: _Standing) -> int:
-    """How many seeds two arms share."""
-    return len(shared("accuracy", first.arm, second.arm)[0])
 
 
 def _row(cheap: _Standing, other: _Standing) -> tuple[Cell, ...]:
@@ -73,7 +69,7 @@ def _row(cheap: _Standing, other: _Standing) -> tuple[Cell, ...]:
         other.arm.label,
         other.sent,
         other.sent / cheap.sent,
-        float(_pairs(cheap, other)),
+        float(pairs("accuracy", cheap.arm, other.arm)),
         paired("accuracy", cheap.arm, other.arm),
         paired("worst_client_accuracy", cheap.arm, other.arm),
     )
