@@ -355,9 +355,7 @@ def _instantiated(values: Mapping[str, Any], fields: Sequence[str]) -> Scenario:
 
 
 def _one_line(error: BaseException) -> str:
-    """Returns a message on one line, the known names of a group among it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("Config search path", "provider="))]
-    text = " ".join(kept)
+    """Returns a message on one line."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     found = re.match(r"In '[^']*': (.*)", text)
     return found.group(1) if found else text
