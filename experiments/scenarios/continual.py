@@ -47,6 +47,14 @@ class Continual(Scenario):
     training: Recipe
     seed: int
 
+    def __post_init__(self) -> None:
+        once = self.stream.online and self.continual.learns == "experience"
+        if once and self.training.epochs > 1:
+            raise ValueError(
+                "training.epochs must be 1 where stream.online is true, since each image is seen "
+                f"once, got {self.training.epochs}; take stream=class_incremental for more"
+            )
+
     def prepare(self, device: str) -> Run:
         """Loads the data, checks that every network takes it, and makes the learner."""
         data = self.dataset.load(self.seed).to(device)

@@ -29,6 +29,7 @@ from fedcl.federated.availability import Availability
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
 from fedcl.federated.link import Link
+from fedcl.federated.rehearsal import Round
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation, Told
 from fedcl.federated.small_sets import sends_pixels
@@ -214,8 +215,8 @@ class FederatedRun(Federation):
         start = self.world.first_network
         after = [(training("personalising", start, data, recipe), 1) for data in own if recipe]
         tests = [test] * (rounds + 1 + len(own))
-        schedule, certainty = [(0, ACTION)] * rounds, self._certainty()
-        return rehearsed.forecast(honest, schedule, tests, after, certainty)
+        schedule = [Round(number, 0, ACTION) for number in range(1, rounds + 1)]
+        return rehearsed.forecast(honest, schedule, tests, after, self._certainty())
 
     def _certainty(self) -> str:
         if self.scenario.target is not None:
@@ -314,7 +315,7 @@ def communication(
     return {
         "accuracy": history[-1]["accuracy"],
         "loss": history[-1]["loss"],
-        "rounds": len(history),
+        "rounds": history[-1]["round"],
         **{key: sum(row[key] for row in history) for key in summed},
         "bytes_per_client_mean": round(sum(by_client) / clients),
         "bytes_per_client_max": max(by_client),

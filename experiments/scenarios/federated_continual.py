@@ -30,6 +30,7 @@ from fedcl.federated.availability import Availability
 from fedcl.federated.base import FederatedMethod, ServerTask, World
 from fedcl.federated.channel import Channel
 from fedcl.federated.link import Link
+from fedcl.federated.rehearsal import Round
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
@@ -92,6 +93,12 @@ class FederatedContinual(Scenario):
             raise ValueError(
                 "stream.tells_tasks must be false where clients learn it, since all classes are "
                 "answers there, got true; take stream=class_incremental, or the verb continual"
+            )
+        if self.stream.online and self.federated_continual.passes > 1:
+            raise ValueError(
+                "rounds x training.epochs must be 1 where stream.online is true, since each image "
+                f"is seen once, got {self.federated_continual.passes}; take rounds=1, or "
+                "stream=class_incremental"
             )
 
     @property
@@ -176,9 +183,9 @@ class FederatedContinualRun(Federation):
         tests = self._tests()
         untrained = accuracies(simulation, tests)
         history, rows = resumed(simulation, folder)
-        for number in range(len(history) + 1, len(schedule) + 1):
-            experience, action = schedule[number - 1]
-            told = partly(folder, number, len(schedule))
+        for place in range(len(history) + 1, len(schedule) + 1):
+            number, experience, action = schedule[place - 1]
+            told = partly(folder, place, len(schedule))
             report = simulation.play(action, number, experience, told)
             accuracy, loss = simulation.score(LabelledImages.union(tests[: experience + 1]))
             history.append(
@@ -191,10 +198,10 @@ class FederatedContinualRun(Federation):
                     "accuracies": accuracies(simulation, tests),
                 }
             )
-            rows += report.clients
+            rows += [{**row, "action": action} for row in report.clients]
             folder.write_lines("clients.jsonl", rows)
             folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
-            yield Progress(number, len(schedule), f"accuracy {accuracy:.3f} on classes so far")
+            yield Progress(place, len(schedule), f"accuracy {accuracy:.3f} on classes so far")
         test = self.data.normalised(self.data.test)
         by_client = client_metrics(global_accuracies(simulation.task, test, self.views))
         return Outcome(
@@ -219,12 +226,21 @@ class FederatedContinualRun(Federation):
         rules = self.scenario.rules
         return Simulation(self.methods(), self.world, rules, self.channel, self.grid)
 
-    def _schedule(self) -> list[tuple[int, str]]:
-        method = self.scenario.federated_continual
-        actions = [LEARN] * method.learning().rounds
-        if method.remembering() is not None:
-            actions.append(REMEMBER)
-        return [(e, action) for e in range(len(self.classes)) for action in actions]
+    def _schedule(self) -> list[Round]:
+        """Returns all rounds; one that fills memories has the number of the one before it.
+
+        So what goes by the number, as who is there and whom the server asks, is the same with
+        memories and without.
+        """
+        method, schedule = self.scenario.federated_continual, list[Round]()
+        each = method.learning().rounds
+        for experience in range(len(self.classes)):
+            last = each * (experience + 1)
+            numbers = range(last - each + 1, last + 1)
+            schedule += [Round(number, experience, LEARN) for number in numbers]
+            if method.remembering() is not None:
+                schedule.append(Round(last, experience, REMEMBER))
+        return schedule
 
     def _tests(self) -> list[LabelledImages]:
         test = self.data.normalised(self.data.test)

@@ -29,7 +29,7 @@ def forecast(
 
     Args:
         run: With its data and its clients.
-        schedule: The experience and the action of each round.
+        schedule: All rounds, in their order.
         tests: What networks are scored on in the whole run.
         after: Work that follows the rounds.
         certainty: How surely these rounds, played so, send what the run will send.

@@ -7,7 +7,7 @@ the bytes are those that it will send, as long as no client fails.
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from flwr.app import ArrayRecord
@@ -32,8 +32,16 @@ from fedcl.wire import pack_tensors
 ENOUGH = 200_000_000  # bytes; once they are sent, a round stands for all later ones of its kind
 TWICE = 2  # the first message differs from all later ones
 
-Round = tuple[int, str]  # experience and action
+Kind = tuple[int, str]  # experience and action
 Times = tuple[Work, int]
+
+
+class Round(NamedTuple):
+    """One of a schedule: its number, >= 1, its experience's index, and what the clients do."""
+
+    number: int
+    experience: int
+    action: str
 
 
 class UnknownError(ValueError):
@@ -124,19 +132,19 @@ def rehearse(
         world: What was agreed on, with the clients' images.
         rules: Who takes part.
         channel: What both sides compress.
-        schedule: The experience and the action of each round.
+        schedule: All rounds, in their order.
 
     Raises:
         UnknownError: If a method doesn't sketch its uploads.
     """
     doubles = {action: Rehearsed(method) for action, method in methods.items()}
     simulation = Simulation(doubles, world, rules, channel)
-    of_a_kind, played, sent = Counter(schedule), Counter[Round](), 0
-    latest, reports, work = dict[Round, RoundReport](), list[RoundReport](), list[Times]()
-    for number, kind in enumerate(schedule, 1):
-        double = doubles[kind[1]]
+    of_a_kind, played, sent = Counter(r[1:] for r in schedule), Counter[Kind](), 0
+    latest, reports, work = dict[Kind, RoundReport](), list[RoundReport](), list[Times]()
+    for number, experience, action in schedule:
+        double, kind = doubles[action], (experience, action)
         if played[kind] < TWICE or sent < ENOUGH:
-            latest[kind] = simulation.play(kind[1], number, kind[0])
+            latest[kind] = simulation.play(action, number, experience)
             sent += latest[kind].totals["bytes_up"] + latest[kind].totals["bytes_down"]
             if kind not in played:
                 work += [(local, of_a_kind[kind]) for local in double.local]

@@ -17,6 +17,11 @@ class FederatedContinualMethod(ABC):
     def learning(self) -> FederatedMethod:
         """Returns the method whose rounds learn one experience."""
 
+    @property
+    @abstractmethod
+    def passes(self) -> int:
+        """How often an experience's images are seen while it is learnt."""
+
     @abstractmethod
     def remembering(self) -> FederatedMethod | None:
         """Returns the method whose one round ends an experience, or None."""

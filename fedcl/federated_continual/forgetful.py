@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 from fedcl.federated.base import FederatedMethod, ServerTask
+from fedcl.federated.fedavg import FedAvg
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
 
@@ -24,11 +25,16 @@ class Forgetful(FederatedContinualMethod):
         federated: How an experience is learnt.
     """
 
-    federated: FederatedMethod
+    federated: FedAvg
 
     def learning(self) -> FederatedMethod:
         """Returns the federated method as it is."""
         return self.federated
+
+    @property
+    def passes(self) -> int:
+        """The epochs of all rounds."""
+        return self.federated.rounds * self.federated.local.epochs
 
     def remembering(self) -> FederatedMethod | None:
         """Returns None."""

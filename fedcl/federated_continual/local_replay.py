@@ -68,6 +68,11 @@ class LocalReplay(FederatedContinualMethod):
         """Returns averaging with replay from the client's own memory."""
         return _Learning(self.rounds, self.local, self._own)
 
+    @property
+    def passes(self) -> int:
+        """The epochs of all rounds."""
+        return self.rounds * self.local.epochs
+
     def remembering(self) -> FederatedMethod:
         """Returns the round in which clients fill their memories."""
         return _Remembering(self._own)

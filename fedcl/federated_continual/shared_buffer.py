@@ -72,6 +72,11 @@ class SharedBuffer(FederatedContinualMethod):
         """Returns averaging with replay from the broadcast memory."""
         return _Learning(self.rounds, self.local)
 
+    @property
+    def passes(self) -> int:
+        """The epochs of all rounds."""
+        return self.rounds * self.local.epochs
+
     def remembering(self) -> FederatedMethod:
         """Returns the round in which clients upload small sets."""
         return _Remembering(self.method, self.buffer)

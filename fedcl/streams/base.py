@@ -86,7 +86,13 @@ class Experience:
 
 
 class Stream(ABC):
-    """A division of a data set over time. Subclasses are final frozen dataclasses."""
+    """A division of a data set over time. Subclasses are final frozen dataclasses.
+
+    Attributes:
+        online: Whether each image is to be seen once.
+    """
+
+    online: bool = False
 
     @property
     @abstractmethod

@@ -30,8 +30,8 @@ class ClassIncremental(ClassStream):
         shuffled: Whether the classes come in an order drawn by the seed, or in their own.
         sizes: Classes of each experience, each >= 1, or None: as evenly as they divide.
         tells_tasks: Whether an image comes with its task.
-        online: Whether it is a stream of which each image is seen once, which ``training`` sees to;
-            a report compares no arms that differ in it.
+        online: Whether each image is to be seen once, which ``training`` sees to; a report compares
+            no arms that differ in it.
     """
 
     experiences: int

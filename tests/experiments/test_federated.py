@@ -18,7 +18,7 @@ from experiments.record import RunFolder
 from experiments.run import run
 from experiments.scenarios.base import Progress
 from fedcl.federated.base import Sketching
-from fedcl.federated.rehearsal import UnknownError, rehearse
+from fedcl.federated.rehearsal import Round, UnknownError, rehearse
 from fedcl.federated.strategy import Rules
 
 RUNS = {
@@ -211,7 +211,7 @@ def test_every_federated_method_runs_on_digits(method, toy_record):
 @pytest.mark.parametrize("method", known("federated"))
 def test_a_rehearsal_sends_the_bytes_of_the_run_or_says_that_it_cannot(method, toy_record):
     scenario = plan("federated", small_federation(method)).scenario
-    rounds = [(0, "update")] * scenario.federated.rounds
+    rounds = [Round(n, 0, "update") for n in range(1, scenario.federated.rounds + 1)]
     ready, rules = scenario.prepare("cpu"), Rules(1.0, 1.0)
     if not isinstance(scenario.federated, Sketching):
         with pytest.raises(UnknownError, match="does not sketch"):
@@ -314,6 +314,22 @@ UNRELIABLE = [
 
 def rows_in(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "clients.jsonl").read_text().splitlines()]
+
+
+def test_memories_change_neither_who_is_there_nor_what_an_asked_client_draws(tmp_path):
+    words = [*UNRELIABLE, "participation=0.6", "rounds=2", "stream.experiences=2"]
+    met, learnt = [], []
+    for method in known("federated_continual"):
+        memory = [] if method == "fedavg" else ["method=random", "buffer.images=20"]
+        words_of = [f"federated_continual={method}", *memory, *words, f"output={tmp_path}"]
+        folder = run("federated_continual", words_of, command="test")
+        rows = [row for row in rows_in(folder) if row["action"] == "learn"]
+        met.append([(row["round"], row["client"], row["failure"]) for row in rows])
+        history = json.loads((folder / "record.json").read_text())["history"]
+        learnt.append(history[1]["accuracies"])  # nothing is remembered yet
+    assert {number for number, _, _ in met[0]} == {1, 2, 3, 4}
+    assert met == [met[0]] * 3
+    assert learnt == [learnt[0]] * 3
 
 
 @pytest.mark.parametrize("kind", WORLD)

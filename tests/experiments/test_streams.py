@@ -175,3 +175,29 @@ def test_clients_refuse_a_stream_that_tells_tasks():
     words = ["federated_continual=fedavg", "stream=task_incremental"]
     with pytest.raises(CommandError, match=r"tells_tasks must be false .* got true; take stream="):
         plan("federated_continual", words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "message"),
+    [
+        ("continual", "continual=naive training.epochs=2", r"^training\.epochs must be 1 .* got 2;"),
+        (
+            "federated_continual",
+            "federated_continual=fedavg rounds=3 training.epochs=2",
+            r"^rounds x training\.epochs must be 1 .* got 6; take rounds=1",
+        ),
+        (
+            "federated_continual",
+            "federated_continual=shared_buffer method=random buffer.images=20 rounds=2",
+            r"^rounds x training\.epochs must be 1 .* got 2;",
+        ),
+    ],
+)
+def test_an_online_stream_is_not_seen_twice(kind, words, message):
+    with pytest.raises(CommandError, match=message):
+        plan(kind, ["stream=online", *words.split()])
+
+
+def test_an_online_stream_may_be_learnt_again_by_the_reference_of_all_images_at_once():
+    plan("continual", ["stream=online", "continual=joint", "training.epochs=5"])
+    plan("federated_continual", ["stream=online", "federated_continual=fedavg", "rounds=1"])

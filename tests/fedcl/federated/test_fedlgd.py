@@ -29,7 +29,7 @@ from distill.training import train
 from fedcl.federated.base import LocalTask, ServerTask, Upload
 from fedcl.federated.channel import Channel
 from fedcl.federated.fedlgd import OWN, FedLGD, anchored_contrast
-from fedcl.federated.rehearsal import rehearse
+from fedcl.federated.rehearsal import Round, rehearse
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.small_sets import without_images
 from fedcl.federated.strategy import Rules
@@ -214,7 +214,8 @@ def test_clients_keep_as_much_in_a_rehearsal_as_in_the_run(method, world):
         return [sum(map(len, blobs.values())) for _, blobs in states]
 
     run, _, _ = simulated(method, world, 2)
-    told = rehearse({"update": method}, world, Rules(1.0, 1.0), Channel(), [(0, "update")] * 2)
+    schedule = [Round(number, 0, "update") for number in (1, 2)]
+    told = rehearse({"update": method}, world, Rules(1.0, 1.0), Channel(), schedule)
     assert kept(told.simulation) == kept(run)
     assert min(kept(run)) > 2 * 64 * 4  # two images at least
 

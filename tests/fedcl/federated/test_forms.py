@@ -41,7 +41,7 @@ from fedcl.federated.channel import Channel
 from fedcl.federated.feddm import FedDM
 from fedcl.federated.forms import Form
 from fedcl.federated.one_shot import OneShot
-from fedcl.federated.rehearsal import rehearse
+from fedcl.federated.rehearsal import Round, rehearse
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.small_sets import sends_pixels
 from fedcl.federated.strategy import Rules
@@ -160,7 +160,7 @@ def test_sets_without_labels_among_others_are_answered_by_class(world, loss):
 @pytest.mark.parametrize(("stack", "labels", "learner"), CASES, ids=str)
 def test_a_rehearsal_sends_as_many_bytes(world, stack, labels, learner):
     own = one_shot(stack, labels, learner)
-    told = rehearse({"update": own}, world, Rules(1.0, 1.0), Channel(), [(0, "update")])
+    told = rehearse({"update": own}, world, Rules(1.0, 1.0), Channel(), [Round(1, 0, "update")])
     keys = ("bytes_up", "payload_bytes")
     wanted = [[row[key] for key in keys] for row in played(own, world)[1].clients]
     assert [[row[key] for key in keys] for row in told.reports[0].clients] == wanted

@@ -16,7 +16,7 @@ from fedcl.federated.dynafed import DynaFed
 from fedcl.federated.fedavg import FedAvg
 from fedcl.federated.moon import Moon
 from fedcl.federated.one_shot import OneShot
-from fedcl.federated.rehearsal import Rehearsed, UnknownError, rehearse
+from fedcl.federated.rehearsal import Rehearsed, Round, UnknownError, rehearse
 from fedcl.federated.scaffold import Scaffold
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
@@ -41,7 +41,8 @@ def played(method, world, rounds, rules, channel):
 
 
 def rehearsed(method, world, rounds=1, rules=ALL, channel=CHANNELS["plain"]):
-    return rehearse({"update": method}, world, rules, channel, [(0, "update")] * rounds)
+    schedule = [Round(number, 0, "update") for number in range(1, rounds + 1)]
+    return rehearse({"update": method}, world, rules, channel, schedule)
 
 
 @pytest.mark.parametrize("rules", [ALL, SOME], ids=["all", "some"])
