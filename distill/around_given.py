@@ -63,6 +63,18 @@ class AroundGiven(NetworkSource):
         """
         return _Around(self, real)
 
+    def check_given(self, networks: int) -> None:
+        """Refuses a task that gives no network, where no file does.
+
+        Raises:
+            ValueError: Saying so.
+        """
+        if self.weights is None and not networks:
+            raise ValueError(
+                "network_source.weights must be a safetensors file of a network's weights where "
+                "the task gives none, got null"
+            )
+
     def given(self, real: RealData) -> Weights:
         """Returns the weights, read where they are kept in a file.
 
@@ -71,11 +83,7 @@ class AroundGiven(NetworkSource):
         """
         if isinstance(self.weights, str):
             return read_tensors("network_source.weights", Path(self.weights))[0]
-        if self.weights is None and not real.given:
-            raise ValueError(
-                "network_source.weights must be a safetensors file of a network's weights where "
-                "the task gives none, got null"
-            )
+        self.check_given(len(real.given))
         return real.given[-1] if self.weights is None else self.weights
 
 

@@ -43,17 +43,25 @@ class Resampled(NetworkSource):
         fraction("network_source.gamma", self.gamma)
         whole("network_source.steps", self.steps, 1)
 
+    def check_given(self, networks: int) -> None:
+        """Refuses a task that gives no network.
+
+        Raises:
+            ValueError: Saying so.
+        """
+        if networks < 1:
+            raise ValueError(
+                "network_source=resampled must have a network to mix, which a federated round "
+                "gives, got none; take network_source=fresh"
+            )
+
     def begin(self, real: RealData, state: State) -> Networks:  # noqa: ARG002
         """Returns the source at work; it leaves nothing to keep.
 
         Raises:
             ValueError: If the task gives no network, or one of another architecture.
         """
-        if not real.given:
-            raise ValueError(
-                "network_source=resampled must have a network to mix, which a federated round "
-                "gives, got none; take network_source=fresh"
-            )
+        self.check_given(len(real.given))
         return _Mixed(self, real)
 
 

@@ -5,23 +5,30 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
+from distill.condenser import Receiving
 from distill.images import LabelledImages
 from distill.networks import Architecture
 from distill.objectives.matching import Matching
+from fedcl.federated.base import FederatedMethod
 
 
 def check_networks(scenario: object, images: LabelledImages) -> None:
-    """Refuses a scenario with a network that can't take the images, or has nothing to match.
+    """Refuses a network that can't take the images, has nothing to match, or isn't given.
 
     Networks are built without memory or random numbers, so it costs nothing to ask all.
 
     Raises:
         ValueError: If there is one.
     """
+    found = list(parts(scenario))
+    gives = max((part.gives for part in found if isinstance(part, FederatedMethod)), default=0)
+    for part in found:
+        if isinstance(part, Receiving):
+            part.check_given(gives)
     with torch.device("meta"):
         for architecture in architectures(scenario):
             architecture.build(images.image_shape, images.num_classes)
-        for objective in parts(scenario):
+        for objective in found:
             if isinstance(objective, Matching):
                 for architecture in architectures(objective.networks):
                     network = architecture.build(images.image_shape, images.num_classes)

@@ -53,17 +53,25 @@ class GivenStep(Objective):
         if not isinstance(labels, HardLabels) or rates:
             raise ValueError("labels must be hard and method.rate null where a step is matched")
 
+    def check_given(self, networks: int) -> None:
+        """Refuses a task that gives fewer than two networks.
+
+        Raises:
+            ValueError: Saying so.
+        """
+        if networks < 2:
+            raise ValueError(
+                "objective=given_step must have two networks, which a federated round gives, got "
+                f"{networks}; take objective=gradient"
+            )
+
     def begin(self, real: RealData, state: State) -> Pulling:  # noqa: ARG002
         """Returns the objective at work; it keeps nothing.
 
         Raises:
             ValueError: If the task gives fewer than two networks, or one of another architecture.
         """
-        if len(real.given) < 2:
-            raise ValueError(
-                "objective=given_step must have two networks, which a federated round gives, got "
-                f"{len(real.given)}; take objective=gradient"
-            )
+        self.check_given(len(real.given))
         return _Matching(self, real)
 
 

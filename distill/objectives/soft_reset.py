@@ -44,17 +44,25 @@ class SoftReset(Terminal):
     def __post_init__(self) -> None:
         at_least("objective.terminal.sigma", self.sigma, 0)
 
+    def check_given(self, networks: int) -> None:
+        """Refuses a task that gives no network.
+
+        Raises:
+            ValueError: Saying so.
+        """
+        if networks < 1:
+            raise ValueError(
+                "objective=soft_reset must have a network to start around, which a federated "
+                "round gives, got none; take objective=unrolled"
+            )
+
     def begin(self, real: RealData, state: State) -> Ending:
         """Returns the terminal at work.
 
         Raises:
             ValueError: If the task gives no network, or one of another architecture.
         """
-        if not real.given:
-            raise ValueError(
-                "objective=soft_reset must have a network to start around, which a federated "
-                "round gives, got none; take objective=unrolled"
-            )
+        self.check_given(len(real.given))
         ending = self.terminal.begin(real, state)
         check_alike("objective.terminal.terminal", real.given[-1], ending.start(0)[0])
         return _Ending(self, real, ending)

@@ -84,6 +84,7 @@ class DOSFL(FederatedMethod):
     largest: float
     rounds: int = field(default=1, init=False)
     vectors: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)

@@ -103,6 +103,7 @@ class FedAF(FederatedMethod):
     global_weight: float
     temperature: float
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    gives: ClassVar[int] = 1
     weights_up: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -60,6 +60,7 @@ class FedDM(Distilling):
     server: Recipe
     radius: float | None
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    gives: ClassVar[int] = 1
     weights_up: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

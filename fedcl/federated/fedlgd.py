@@ -96,6 +96,7 @@ class FedLGD(FederatedMethod):
     temperature: float
     set_by: ClassVar[Literal["clients", "server"]] = "server"
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    gives: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -1,5 +1,7 @@
 """A network that can't take the images is told before anything runs, wherever it is named."""
 
+import re
+
 import pytest
 import torch
 
@@ -71,3 +73,42 @@ def test_a_network_too_deep_is_a_wrong_command(verb, role, tmp_path, capsys):
     assert main(words.split()) == 2
     assert capsys.readouterr().err == TOO_DEEP
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", METHODS)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("network_source=around_given", "network_source.weights must be a safetensors file"),
+        ("network_source=resampled", "network_source=resampled must have a network to mix"),
+        ("objective=given_step", "objective=given_step must have two networks, .* got 0; take"),
+    ],
+)
+def test_a_method_that_wants_given_networks_is_a_wrong_command(
+    verb, words, message, tmp_path, capsys
+):
+    command = f"{verb} {METHODS[verb]} {words} network=mlp distiller=convnet output={tmp_path}"
+    assert main(command.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"fedcl: {message}", line)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "federated=feddm method=dm ipc=1",
+        "federated=fedaf ipc=1",
+        "federated=fedlgd ipc=1",
+        "federated=dosfl ipc=1",
+    ],
+)
+def test_a_method_that_is_given_networks_is_not_refused(words):
+    scenario = plan("federated", words.split()).scenario
+    check_networks(scenario, digits())
+
+
+def test_one_network_is_too_few_for_a_step(tmp_path):
+    words = ["federated=feddm", "method=dm", "objective=given_step", "ipc=1"]
+    with pytest.raises(ValueError, match=r"^objective=given_step must have two .* got 1;"):
+        check_networks(plan("federated", words).scenario, digits())

@@ -180,7 +180,11 @@ def test_clients_refuse_a_stream_that_tells_tasks():
 @pytest.mark.parametrize(
     ("kind", "words", "message"),
     [
-        ("continual", "continual=naive training.epochs=2", r"^training\.epochs must be 1 .* got 2;"),
+        (
+            "continual",
+            "continual=naive training.epochs=2",
+            r"^training\.epochs must be 1 .* got 2;",
+        ),
         (
             "federated_continual",
             "federated_continual=fedavg rounds=3 training.epochs=2",
