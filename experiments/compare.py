@@ -28,6 +28,7 @@ from experiments.listing import config_folder, known
 from experiments.report import check_out, write_report
 from experiments.reporting.published import Published
 
+Failures = Mapping[str, Sequence[str]]  # commands by the reason that ended them
 OWN_KEYS = ("seeds", "jobs", "report")
 KILLED = "a worker was killed, perhaps for memory; the same command goes on, with jobs=1 in less"
 
@@ -134,7 +135,8 @@ def compare(words: Sequence[str]) -> Path:
     if folders:
         page = write_report(folders, report, comparison.title, comparison.published)
     if failures:
-        raise RunFailedError(f"{len(failures)} of {len(comparison.arms)}: {'; '.join(failures)}")
+        failed = sum(map(len, failures.values()))
+        raise RunFailedError(f"{failed} of {len(comparison.arms)}: {_told(failures)}")
     return page
 
 
@@ -162,10 +164,18 @@ def _arms(content: Mapping[str, Any], seeds: Sequence[int], shared: Sequence[str
     ]
 
 
-def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
+def _told(failures: Failures) -> str:
+    """Returns each reason once, behind the first command that it ended."""
+    return "; ".join(
+        f"{commands[0]}{f' and {len(commands) - 1} more' if len(commands) > 1 else ''}: {why}"
+        for why, commands in failures.items()
+    )
+
+
+def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], Failures]:
     """Returns the folders of the runs that have a record, and why others failed."""
     folders: list[Path] = []
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}
     context = multiprocessing.get_context("spawn")
     signal.signal(signal.SIGTERM, interrupted)
     with ProcessPoolExecutor(jobs, context, _end_with_parent) as pool:
@@ -177,12 +187,10 @@ def _run_all(arms: Sequence[Arm], jobs: int) -> tuple[list[Path], list[str]]:
                 try:
                     folder, reason = done.result()
                 except BrokenProcessPool:
-                    if KILLED not in failures:
-                        failures.append(KILLED)
-                    continue
+                    folder, reason = None, KILLED
                 if reason:
-                    failures.append(f"{waiting[done].command}: {reason}")
-                if (folder / "record.json").exists():
+                    failures.setdefault(reason, []).append(waiting[done].command)
+                if folder is not None and (folder / "record.json").exists():
                     folders.append(folder)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)

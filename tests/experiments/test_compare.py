@@ -82,6 +82,16 @@ def test_a_failed_run_is_in_the_report_and_one_without_a_record_is_not(compared,
     assert "no continual" in said
 
 
+def test_a_reason_that_ended_several_runs_is_told_once(compared, tmp_path):
+    (tmp_path / "record.json").touch()
+    said, _ = compared(lambda arm: (tmp_path, "no such disk" if arm.verb == "continual" else ""))
+    count = sum(arm.verb == "continual" for arm in Comparison.of(["toy"]).arms)
+    assert count > 1
+    assert f" and {count - 1} more: no such disk" in said
+    assert said.startswith(f"{count} of ")
+    assert said.count("no such disk") == 1
+
+
 def test_a_killed_worker_is_a_failure_and_there_is_a_report_of_the_rest(compared, tmp_path):
     (tmp_path / "record.json").touch()
 
