@@ -61,10 +61,10 @@ def known(group: str) -> list[str]:
 
 
 def listing(words: Sequence[str]) -> str:
-    """Returns one line for each thing that can be named, or for those of one kind.
+    """Returns one line for each thing that can be named, or of one kind, or the settings of one.
 
     Raises:
-        CommandError: If there is no such kind.
+        CommandError: If there is no such kind, or none of that name.
     """
     groups = sorted(
         folder.name
@@ -74,9 +74,13 @@ def listing(words: Sequence[str]) -> str:
     if not words:
         return "\n\n".join(f"{group}\n{_lines(group)}" for group in groups)
     kind = next((g for g in groups if words[0] in (g, PLURALS.get(g, f"{g}s"))), None)
-    if kind is None or len(words) > 1:
+    if kind is None or len(words) > 2:
         raise CommandError(f"unknown kind {' '.join(words)!r}; known: {', '.join(groups)}")
-    return _lines(kind)
+    if len(words) == 1:
+        return _lines(kind)
+    if words[1] not in known(kind):
+        raise CommandError(f"unknown {kind} {words[1]!r}; known: {', '.join(known(kind))}")
+    return (config_folder() / kind / f"{words[1]}.yaml").read_text().rstrip()
 
 
 def verb_help(verb: str, kind: str) -> str:
@@ -87,7 +91,8 @@ def verb_help(verb: str, kind: str) -> str:
     keys = "\n".join(f"  {line}" for line in _own_keys(kind))
     return (
         f"usage: fedcl {verb} [key=value ...]\n\n{groups}\n\n{keys}\n\n{RUN_KEYS_HELP}\n"
-        "Every value of a part can be set, as network.width=64; fedcl list says what each name is."
+        "Every value of a part can be set, as network.width=64; fedcl list says what each name is,"
+        "\nand fedcl list network convnet what can be set of it."
     )
 
 
@@ -98,7 +103,7 @@ def _plain_help(verb: str) -> str:
         "plan": "VERB WORDS... | compare NAME WORDS...\n\nof distill, federated, continual, "
         "federated-continual: the words are those of the run",
         "report": "RUN_OR_FOLDER... [--out DIR]",
-        "list": "[KIND]",
+        "list": "[KIND [NAME]]",
     }
     return f"usage: fedcl {verb} {usage[verb]}"
 

@@ -157,6 +157,8 @@ WRONG = {
     "compare nope": "unknown comparison 'nope'; known: continual_cifar",
     "dance": "unknown verb 'dance'; known: distill",
     "list nope": "unknown kind 'nope'; known:",
+    "list networks nope": "unknown network 'nope'; known: alexnet, convnet, ",
+    "list network convnet width": "unknown kind 'network convnet width'; known:",
     (
         "continual continual=replay method=idc buffer.images=20 buffer.allocation=adaptive"
     ): "must get buffer.allocation=fixed, ",
@@ -236,3 +238,9 @@ def test_missing_data_says_what_was_looked_for_and_both_remedies(tmp_path, capsy
     for part in ("fashion_mnist.npz", str(tmp_path / "data"), "x_train", "network"):
         assert part in line
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_listed_name_shows_the_settings_that_a_run_takes(capsys):
+    assert main(["list", "networks", "convnet"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert plan("distillation", ["method=random"]).config["network"] == shown
