@@ -179,6 +179,10 @@ def _unknown(kind: str, overrides: Sequence[str], setting: str) -> str:
     if elsewhere:
         meant = " or ".join(f"{key}.{setting}" for key in sorted(elsewhere))
         return f"unknown setting {setting!r}; did you mean {meant}?"
+    same = REFERENCE.match(str(_plain(node, resolve=False).get(parts[0])))
+    if same is not None:
+        other = ".".join([same.group(1), *parts[1:]])
+        return f"{setting} must be set as {other}, or with a {parts[0]}=NAME of its own"
     found: list[str] = []
     while len(parts) > 1 and OmegaConf.is_dict(node.get(parts[0])):
         found.append(parts.pop(0))

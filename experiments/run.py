@@ -52,7 +52,7 @@ def _run(planned: Plan, command: str, bar: bool = True) -> Path:
     if folder.completed():
         logger.info("%s has completed before", folder.path)
         return folder.path
-    device = _set_up(planned)
+    device = set_up(planned)
     forget_peak()  # of runs before this one
     try:
         ready = _placed(planned, planned.scenario.prepare(device), folder)
@@ -76,7 +76,7 @@ def forecast(planned: Plan) -> Forecast:
     Raises:
         CommandError: If the words don't fit the data.
     """
-    device = _set_up(planned)
+    device = set_up(planned)
     forget_peak()
     try:
         return planned.scenario.prepare(device).forecast()
@@ -113,7 +113,7 @@ def _placed(planned: Plan, ready: Run, folder: RunFolder) -> Run:
     return ready.backend.place(ready, composition, folder.path / "flower")
 
 
-def _set_up(planned: Plan) -> str:
+def set_up(planned: Plan) -> str:
     """Sets threads, the allocator and the accelerator's arithmetic; returns the device."""
     settings = planned.settings
     try:

@@ -65,15 +65,33 @@ def labelled(arrays: Mapping[str, Array], origin: str) -> tuple[LabelledImages, 
             f"x_test of {origin} must hold images of shape {x_train.shape[1:]} as x_train does, "
             f"got {x_test.shape[1:]}"
         )
-    y_train = _labels(arrays["y_train"], f"y_train of {origin}", len(x_train))
+    train = labelled_part(
+        x_train, arrays["y_train"], f"x_train of {origin}", f"y_train of {origin}"
+    )
     y_test = _labels(arrays["y_test"], f"y_test of {origin}", len(x_test))
-    classes = _classes(y_train, f"y_train of {origin}")
-    if y_test.max() >= classes:
+    if y_test.max() >= train.num_classes:
         raise ValueError(
-            f"y_test of {origin} must be <= {classes - 1}, the largest label of y_train, "
-            f"got {y_test.max()}"
+            f"y_test of {origin} must be <= {train.num_classes - 1}, the largest label of "
+            f"y_train, got {y_test.max()}"
         )
-    return part(x_train, y_train, classes), part(x_test, y_test, classes)
+    return train, part(x_test, y_test, train.num_classes)
+
+
+def labelled_part(images: Array, labels: Array, images_are: str, labels_are: str) -> LabelledImages:
+    """Returns what two arrays hold.
+
+    Args:
+        images: uint8, ``(N, H, W)`` or ``(N, H, W, C)``.
+        labels: Integers, ``(N,)``, every class from 0 up.
+        images_are: What messages call the images.
+        labels_are: What they call the labels.
+
+    Raises:
+        ValueError: If a type, shape or range differs.
+    """
+    pixels = _images(images, images_are)
+    numbers = _labels(labels, labels_are, len(pixels))
+    return part(pixels, numbers, _classes(numbers, labels_are))
 
 
 def _images(array: Array, what: str) -> Array:

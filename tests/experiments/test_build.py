@@ -156,6 +156,9 @@ WRONG = {
     "distill method=dm output=": "output must be a folder, as output=FOLDER, got ''",
     "compare nope": "unknown comparison 'nope'; known: continual_cifar",
     "dance": "unknown verb 'dance'; known: distill",
+    "distill method=dm distiller.width=4": (
+        "distiller.width must be set as network.width, or with a distiller=NAME of its own"
+    ),
     "list nope": "unknown kind 'nope'; known:",
     "list networks nope": "unknown network 'nope'; known: alexnet, convnet, ",
     "list network convnet width": "unknown kind 'network convnet width'; known:",
