@@ -13,7 +13,7 @@ Differences from the paper: it draws from the whole ball; here, as in released c
 surface, where all but a vanishing part of a ball of so many dimensions lies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
@@ -23,10 +23,11 @@ from torch import Tensor
 
 from distill.checks import at_least, whole
 from distill.condenser import State
+from distill.given import check_all_alike
 from distill.learned import Learned
 from distill.network_sources import Networks, NetworkSource
-from distill.networks import Architecture, Network
-from distill.pullback import Weights, check_alike
+from distill.networks import Architecture, ImageShape, Network
+from distill.pullback import Weights
 from distill.real import RealData
 from distill.rng import derive
 from distill.tensor_file import read_tensors
@@ -61,38 +62,42 @@ class AroundGiven(NetworkSource):
         Raises:
             ValueError: If the weights aren't there, or are of another network.
         """
+        self.check_given(real.given, real.image_shape, real.num_classes)
         return _Around(self, real)
 
-    def check_given(self, networks: int) -> None:
-        """Refuses a task that gives no network, where no file does.
+    def check_given(self, given: Sequence[Weights], image_shape: ImageShape, classes: int) -> None:
+        """Refuses a task that gives no network, where no file does, and one of another kind.
 
         Raises:
-            ValueError: Saying so.
+            ValueError: If the weights aren't there, or are of another network.
         """
-        if self.weights is None and not networks:
-            raise ValueError(
-                "network_source.weights must be a safetensors file of a network's weights where "
-                "the task gives none, got null"
-            )
+        all_given = [self.used(given)]
+        check_all_alike("network_source", all_given, self.architecture, image_shape, classes)
 
-    def given(self, real: RealData) -> Weights:
+    def used(self, given: Sequence[Weights]) -> Weights:
         """Returns the weights, read where they are kept in a file.
+
+        Args:
+            given: Those that the task gives, oldest first.
 
         Raises:
             ValueError: If there is no such file, or it is none, or no weights are given at all.
         """
         if isinstance(self.weights, str):
             return read_tensors("network_source.weights", Path(self.weights))[0]
-        self.check_given(len(real.given))
-        return real.given[-1] if self.weights is None else self.weights
+        if self.weights is None and not given:
+            raise ValueError(
+                "network_source.weights must be a safetensors file of a network's weights where "
+                "the task gives none, got null"
+            )
+        return given[-1] if self.weights is None else self.weights
 
 
 class _Around(Networks):
     def __init__(self, source: AroundGiven, real: RealData) -> None:
-        self.source, self.real, self.given = source, real, source.given(real)
+        self.source, self.real, self.given = source, real, source.used(real.given)
         network = real.shared(source.architecture, "network around")
         self.network = network.requires_grad_(False)
-        check_alike("network_source", self.given, network)
 
     def take(self, index: int, small: Learned) -> Network:  # noqa: ARG002
         rng = derive(self.real.networks, "around", index // self.source.steps)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -103,18 +103,6 @@ class Condenser(ABC):
         Args:
             task: The real images and the counts wanted.
             state: What an earlier iteration's step left, to go on from there.
-        """
-
-
-@runtime_checkable
-class Receiving(Protocol):
-    """A part of a method that works with networks which its task gives."""
-
-    def check_given(self, networks: int) -> None:
-        """Refuses a task that gives so few.
-
-        Raises:
-            ValueError: Saying how many it needs.
         """
 
 

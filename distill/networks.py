@@ -175,6 +175,12 @@ def fresh(
         return architecture.build(image_shape, num_classes)
 
 
+def blueprint(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> Network:
+    """Returns a network of names and shapes alone, without memory or random numbers."""
+    with torch.device("meta"):
+        return architecture.build(image_shape, num_classes)
+
+
 def parameter_count(network: nn.Module) -> int:
     """Returns the numbers that a network holds."""
     return sum(parameter.numel() for parameter in network.parameters())

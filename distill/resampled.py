@@ -12,15 +12,17 @@ References:
 Differences from the paper: none.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from distill.checks import fraction, whole
 from distill.condenser import State
+from distill.given import check_all_alike
 from distill.learned import Learned
 from distill.network_sources import Networks, NetworkSource
-from distill.networks import Architecture, Network
-from distill.pullback import check_alike, weights_of
+from distill.networks import Architecture, ImageShape, Network
+from distill.pullback import Weights, weights_of
 from distill.real import RealData
 
 
@@ -43,17 +45,18 @@ class Resampled(NetworkSource):
         fraction("network_source.gamma", self.gamma)
         whole("network_source.steps", self.steps, 1)
 
-    def check_given(self, networks: int) -> None:
-        """Refuses a task that gives no network.
+    def check_given(self, given: Sequence[Weights], image_shape: ImageShape, classes: int) -> None:
+        """Refuses a task that gives no network, or one of another architecture last.
 
         Raises:
             ValueError: Saying so.
         """
-        if networks < 1:
+        if not given:
             raise ValueError(
                 "network_source=resampled must have a network to mix, which a federated round "
                 "gives, got none; take network_source=fresh"
             )
+        check_all_alike("network_source", given[-1:], self.architecture, image_shape, classes)
 
     def begin(self, real: RealData, state: State) -> Networks:  # noqa: ARG002
         """Returns the source at work; it leaves nothing to keep.
@@ -61,14 +64,13 @@ class Resampled(NetworkSource):
         Raises:
             ValueError: If the task gives no network, or one of another architecture.
         """
-        self.check_given(len(real.given))
+        self.check_given(real.given, real.image_shape, real.num_classes)
         return _Mixed(self, real)
 
 
 class _Mixed(Networks):
     def __init__(self, source: Resampled, real: RealData) -> None:
         self.source, self.real, self.given = source, real, real.given[-1]
-        check_alike("network_source", self.given, real.fresh(source.architecture, "network", 0))
 
     def take(self, index: int, small: Learned) -> Network:  # noqa: ARG002
         source = self.source

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-import torch
-
-from distill.condenser import Receiving
+from distill.given import Receiving
 from distill.images import LabelledImages
-from distill.networks import Architecture
+from distill.networks import Architecture, ImageShape, blueprint
 from distill.objectives.matching import Matching
+from distill.pullback import Weights, weights_of
+from fedcl.continual.base import ContinualMethod
 from fedcl.federated.base import FederatedMethod
 
 
@@ -20,19 +20,25 @@ def check_networks(scenario: object, images: LabelledImages) -> None:
     Raises:
         ValueError: If there is one.
     """
-    found = list(parts(scenario))
-    gives = max((part.gives for part in found if isinstance(part, FederatedMethod)), default=0)
+    found, shape, classes = list(parts(scenario)), images.image_shape, images.num_classes
+    for architecture in architectures(scenario):
+        blueprint(architecture, shape, classes)
+    given = _given(scenario, shape, classes)
     for part in found:
         if isinstance(part, Receiving):
-            part.check_given(gives)
-    with torch.device("meta"):
-        for architecture in architectures(scenario):
-            architecture.build(images.image_shape, images.num_classes)
-        for objective in found:
-            if isinstance(objective, Matching):
-                for architecture in architectures(objective.networks):
-                    network = architecture.build(images.image_shape, images.num_classes)
-                    objective.statistic.check(network)
+            part.check_given(given, shape, classes)
+        if isinstance(part, Matching):
+            for architecture in architectures(part.networks):
+                part.statistic.check(blueprint(architecture, shape, classes))
+
+
+def _given(scenario: object, image_shape: ImageShape, classes: int) -> list[Weights]:
+    """Returns the shapes of the networks that a scenario's method gives its tasks."""
+    methods = (p for p in parts(scenario) if isinstance(p, FederatedMethod | ContinualMethod))
+    count, learnt = max((m.gives for m in methods), default=0), getattr(scenario, "network", None)
+    if not isinstance(learnt, Architecture):
+        return []
+    return [weights_of(blueprint(learnt, image_shape, classes))] * count
 
 
 def architectures(whole: object) -> Iterator[Architecture]:

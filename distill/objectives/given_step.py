@@ -22,12 +22,13 @@ from typing import final
 import torch
 
 from distill.condenser import State
+from distill.given import check_all_alike
 from distill.labels import HardLabels, Labels
 from distill.learned import Learned
-from distill.networks import Architecture
+from distill.networks import Architecture, ImageShape
 from distill.objectives.base import Objective, Pulling
 from distill.objectives.gradient import GradientMatching
-from distill.pullback import check_alike, traced_gradient
+from distill.pullback import Weights, traced_gradient
 from distill.real import RealData
 
 
@@ -53,17 +54,18 @@ class GivenStep(Objective):
         if not isinstance(labels, HardLabels) or rates:
             raise ValueError("labels must be hard and method.rate null where a step is matched")
 
-    def check_given(self, networks: int) -> None:
-        """Refuses a task that gives fewer than two networks.
+    def check_given(self, given: Sequence[Weights], image_shape: ImageShape, classes: int) -> None:
+        """Refuses a task that gives fewer than two networks, or others of another architecture.
 
         Raises:
             ValueError: Saying so.
         """
-        if networks < 2:
+        if len(given) < 2:
             raise ValueError(
                 "objective=given_step must have two networks, which a federated round gives, got "
-                f"{networks}; take objective=gradient"
+                f"{len(given)}; take objective=gradient"
             )
+        check_all_alike("objective", given[-2:], self.architecture, image_shape, classes)
 
     def begin(self, real: RealData, state: State) -> Pulling:  # noqa: ARG002
         """Returns the objective at work; it keeps nothing.
@@ -71,7 +73,7 @@ class GivenStep(Objective):
         Raises:
             ValueError: If the task gives fewer than two networks, or one of another architecture.
         """
-        self.check_given(len(real.given))
+        self.check_given(real.given, real.image_shape, real.num_classes)
         return _Matching(self, real)
 
 
@@ -79,8 +81,6 @@ class _Matching(Pulling):
     def __init__(self, objective: GivenStep, real: RealData) -> None:
         self.matching = objective.matching
         self.network = real.fresh(objective.architecture, "network of the step")
-        for weights in real.given[-2:]:
-            check_alike("objective", weights, self.network)
         self.weights, after = real.given[-2:]
         self.step_taken = {name: w - after[name] for name, w in self.weights.items()}
 

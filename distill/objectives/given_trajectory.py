@@ -13,6 +13,7 @@ References:
 Differences from the paper: the points have equal weights; its released code draws them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -21,10 +22,11 @@ from torch import Tensor
 
 from distill.checks import whole
 from distill.condenser import State
-from distill.networks import Architecture, Network
+from distill.given import check_all_alike
+from distill.networks import Architecture, ImageShape, Network
 from distill.objectives.trajectory import relative_distance
 from distill.objectives.unrolled import Ending, Terminal
-from distill.pullback import Weights, check_alike
+from distill.pullback import Weights
 from distill.real import RealData
 from distill.rng import derive
 
@@ -45,6 +47,19 @@ class GivenTrajectory(Terminal):
     def __post_init__(self) -> None:
         whole("objective.terminal.span", self.span, 1)
 
+    def check_given(self, given: Sequence[Weights], image_shape: ImageShape, classes: int) -> None:
+        """Refuses fewer points than the span needs, or of another architecture.
+
+        Raises:
+            ValueError: Saying so.
+        """
+        if len(given) <= self.span:
+            raise ValueError(
+                f"objective.terminal.span must be < {len(given)}, the points of the trajectory "
+                f"that the task gives, got {self.span}"
+            )
+        check_all_alike("objective.terminal", given, self.architecture, image_shape, classes)
+
     def begin(self, real: RealData, state: State) -> Ending:  # noqa: ARG002
         """Returns the terminal at work.
 
@@ -52,11 +67,7 @@ class GivenTrajectory(Terminal):
             ValueError: If the task gives fewer points than the span needs, or of another
                 architecture.
         """
-        if len(real.given) <= self.span:
-            raise ValueError(
-                f"objective.terminal.span must be < {len(real.given)}, the points of the "
-                f"trajectory that the task gives, got {self.span}"
-            )
+        self.check_given(real.given, real.image_shape, real.num_classes)
         return _Ending(self, real)
 
 
@@ -64,8 +75,6 @@ class _Ending(Ending):
     def __init__(self, terminal: GivenTrajectory, real: RealData) -> None:
         self.terminal, self.real = terminal, real
         self.network = real.fresh(terminal.architecture, "network of the trajectory")
-        for weights in real.given:
-            check_alike("objective.terminal", weights, self.network)
 
     def start(self, index: int) -> tuple[Network, Weights]:
         return self.network, self.real.given[self._drawn(index)]

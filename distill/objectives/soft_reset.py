@@ -13,6 +13,7 @@ References:
 Differences from the paper: none.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from distill.checks import at_least
 from distill.condenser import State
-from distill.networks import Network
+from distill.networks import ImageShape, Network
 from distill.objectives.unrolled import Ending, Terminal
 from distill.pullback import Weights, check_alike
 from distill.real import RealData
@@ -44,13 +45,18 @@ class SoftReset(Terminal):
     def __post_init__(self) -> None:
         at_least("objective.terminal.sigma", self.sigma, 0)
 
-    def check_given(self, networks: int) -> None:
+    def check_given(
+        self,
+        given: Sequence[Weights],
+        image_shape: ImageShape,  # noqa: ARG002  its terminal has the architecture
+        classes: int,  # noqa: ARG002
+    ) -> None:
         """Refuses a task that gives no network.
 
         Raises:
             ValueError: Saying so.
         """
-        if networks < 1:
+        if not given:
             raise ValueError(
                 "objective=soft_reset must have a network to start around, which a federated "
                 "round gives, got none; take objective=unrolled"
@@ -62,7 +68,7 @@ class SoftReset(Terminal):
         Raises:
             ValueError: If the task gives no network, or one of another architecture.
         """
-        self.check_given(len(real.given))
+        self.check_given(real.given, real.image_shape, real.num_classes)
         ending = self.terminal.begin(real, state)
         check_alike("objective.terminal.terminal", real.given[-1], ending.start(0)[0])
         return _Ending(self, real, ending)

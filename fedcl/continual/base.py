@@ -169,6 +169,11 @@ class ContinualMethod(ABC):
     def replayed(self) -> Replayed | None:
         """What is kept of earlier experiences, if anything."""
 
+    @property
+    def gives(self) -> int:
+        """Networks that the tasks of its memory give: the one that learns."""
+        return 1
+
     def check_recipe(self, recipe: Recipe) -> None:  # noqa: B027  most methods take any
         """Refuses a training that the method can't do, before the stream begins.
 

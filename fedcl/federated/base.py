@@ -197,15 +197,18 @@ class FederatedMethod(ABC):
             or the ``server``, so that no image crosses the wire to it.
         answers_together: Whether the clients' networks answer for the federation, so that there
             is no global network for a client to go on from.
-        gives: Networks that the tasks of its small sets give, at most; 0: those of images alone.
         weights_up: Whether clients send some of the ``vectors``, and not the server alone.
     """
 
     rounds: int
     set_by: ClassVar[Literal["clients", "server"]] = "clients"
     answers_together: ClassVar[bool] = False
-    gives: ClassVar[int] = 0
     weights_up: ClassVar[bool] = True
+
+    @property
+    def gives(self) -> int:
+        """Networks that the tasks of its small sets give, at most; 0: they give images alone."""
+        return 0
 
     @property
     def honest(self) -> "FederatedMethod":

@@ -84,7 +84,6 @@ class DOSFL(FederatedMethod):
     largest: float
     rounds: int = field(default=1, init=False)
     vectors: ClassVar[tuple[str, ...]] = ()
-    gives: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         whole("ipc", self.ipc, 1)
@@ -97,6 +96,11 @@ class DOSFL(FederatedMethod):
                 f"{how.inner_steps} steps of {how.batch} take, got {self.ipc}; raise "
                 "objective.inner_steps"
             )
+
+    @property
+    def gives(self) -> int:
+        """The first one."""
+        return 1
 
     def broadcast(self, server: ServerTask) -> Records:  # noqa: ARG002
         """Returns nothing: the first network comes from the seed."""

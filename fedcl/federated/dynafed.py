@@ -78,6 +78,11 @@ class DynaFed(FederatedMethod):
         if isinstance(self.method, Distillation):
             self._check_objective(self.method.objective)
 
+    @property
+    def gives(self) -> int:
+        """The points of the trajectory."""
+        return self.collecting + 1
+
     def _check_objective(self, objective: Objective) -> None:
         terminal = objective.terminal if isinstance(objective, Unrolled) else None
         if not isinstance(terminal, GivenTrajectory):

@@ -103,7 +103,6 @@ class FedAF(FederatedMethod):
     global_weight: float
     temperature: float
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
-    gives: ClassVar[int] = 1
     weights_up: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -119,6 +118,11 @@ class FedAF(FederatedMethod):
             )
         pixels_alone(self.method)
         self._near({})
+
+    @property
+    def gives(self) -> int:
+        """The global one."""
+        return 1
 
     @property
     def form(self) -> Form:

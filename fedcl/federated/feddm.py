@@ -60,7 +60,6 @@ class FedDM(Distilling):
     server: Recipe
     radius: float | None
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
-    gives: ClassVar[int] = 1
     weights_up: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -69,6 +68,11 @@ class FedDM(Distilling):
         if self.radius is not None:
             positive("federated.radius", self.radius)
         Form(self.method, self.server)  # refuses sets that can't be sent
+
+    @property
+    def gives(self) -> int:
+        """The global one."""
+        return 1
 
     @property
     def form(self) -> Form:

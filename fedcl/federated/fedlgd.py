@@ -96,7 +96,6 @@ class FedLGD(FederatedMethod):
     temperature: float
     set_by: ClassVar[Literal["clients", "server"]] = "server"
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
-    gives: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)
@@ -113,6 +112,11 @@ class FedLGD(FederatedMethod):
         pixels_alone(self.method)
         pixels_alone(self.anchors)
         check_without_real(self.anchors)
+
+    @property
+    def gives(self) -> int:
+        """The global one, before and after a round's step, to the server's set."""
+        return 2
 
     def broadcast(self, server: ServerTask) -> Records:
         """Returns the global weights, and the anchors when they are new."""

@@ -75,40 +75,51 @@ def test_a_network_too_deep_is_a_wrong_command(verb, role, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("verb", METHODS)
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("network_source=around_given", "network_source.weights must be a safetensors file"),
-        ("network_source=resampled", "network_source=resampled must have a network to mix"),
-        ("objective=given_step", "objective=given_step must have two networks, .* got 0; take"),
-    ],
-)
-def test_a_method_that_wants_given_networks_is_a_wrong_command(
-    verb, words, message, tmp_path, capsys
-):
+UNGIVEN = {
+    "network_source=around_given": "network_source.weights must be a safetensors file",
+    "network_source=resampled": "network_source=resampled must have a network to mix",
+    "objective=given_step": "objective=given_step must have two networks, .* got 0; take",
+}
+
+
+@pytest.mark.parametrize("verb", ["federated", "federated-continual"])
+@pytest.mark.parametrize("words", UNGIVEN)
+def test_a_method_whose_networks_nobody_gives_is_a_wrong_command(verb, words, tmp_path, capsys):
     command = f"{verb} {METHODS[verb]} {words} network=mlp distiller=convnet output={tmp_path}"
     assert main(command.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.match(f"fedcl: {message}", line)
+    assert re.match(f"fedcl: {UNGIVEN[words]}", line)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "federated=feddm method=dm ipc=1",
-        "federated=fedaf ipc=1",
-        "federated=fedlgd ipc=1",
-        "federated=dosfl ipc=1",
+GIVEN = {
+    "federated": ["federated=feddm", "federated=fedaf", "federated=fedlgd", "federated=dynafed"],
+    "continual": [
+        f"continual={name} buffer.images=20 method=dm network_source={source}"
+        for name, source in (("replay", "around_given"), ("gdumb", "resampled"))
     ],
-)
-def test_a_method_that_is_given_networks_is_not_refused(words):
-    scenario = plan("federated", words.split()).scenario
-    check_networks(scenario, digits())
+}
+ALL_GIVEN = [(kind, words) for kind in GIVEN for words in GIVEN[kind]]
 
 
-def test_one_network_is_too_few_for_a_step(tmp_path):
+@pytest.mark.parametrize(("kind", "words"), [*ALL_GIVEN, ("federated", "federated=dosfl")])
+def test_a_method_that_is_given_networks_is_not_refused(kind, words):
+    check_networks(plan(kind, words.split()).scenario, digits())
+
+
+@pytest.mark.parametrize(("kind", "words"), ALL_GIVEN)
+def test_networks_that_are_given_to_another_architecture_are_a_wrong_command(
+    kind, words, tmp_path, capsys
+):
+    other = f"{kind} {words} network=mlp distiller=convnet output={tmp_path}"
+    assert main(other.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"fedcl: weights given to \S+ must be those of .*architecture, got ", line)
+    assert line.endswith("give distiller the network's choice")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_network_is_too_few_for_a_step():
     words = ["federated=feddm", "method=dm", "objective=given_step", "ipc=1"]
     with pytest.raises(ValueError, match=r"^objective=given_step must have two .* got 1;"):
         check_networks(plan("federated", words).scenario, digits())
