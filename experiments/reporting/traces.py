@@ -66,14 +66,17 @@ def positions(run: Run) -> Array:
     """Returns where each round stands: its number or, on a stream, the experiences learned.
 
     An experience is one long, whatever its rounds, so that the curves of arms that take
-    different numbers of rounds turn at the same places.
+    different numbers of rounds turn at the same places. A round that fills memories stands where
+    the one before it does, whose number it has.
     """
+    rounds = run.curve("round")
     if run.scenario != "federated_continual":
-        return run.curve("round")
+        return rounds
     experience = run.curve("experience")
     _, firsts, counts = np.unique(experience, return_index=True, return_counts=True)
-    within = np.arange(len(experience)) - np.repeat(firsts, counts) + 1.0
-    return experience + within / np.repeat(counts, counts)
+    before = np.repeat(rounds[firsts] - 1, counts)
+    last = np.repeat(rounds[firsts + counts - 1], counts)
+    return experience + (rounds - before) / (last - before)
 
 
 ROUNDS = Axis("round", positions)

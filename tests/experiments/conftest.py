@@ -246,7 +246,7 @@ def stream_history(matrix: list[list[float]], rounds: int, shared: int) -> list[
         for r in range(rounds):
             accuracy = float(np.mean(matrix[e][: e + 1]) * (0.8 + 0.04 * (r + 1)))
             sent = shared if r == 4 else 0
-            row = round_row(rounds * e + r + 1, accuracy, 42_000 + sent, 43_000 + sent)
+            row = round_row(4 * e + min(r, 3) + 1, accuracy, 42_000 + sent, 43_000 + sent)
             action = "remember" if r == 4 else "learn"
             rows.append(row | {"experience": e, "action": action, "accuracies": matrix[e]})
     return rows

@@ -75,11 +75,13 @@ def test_curve_over_rounds_starts_at_the_recorded_round(rounds):
     np.testing.assert_array_equal(curve(arm, RED, ROUNDS).x, [0, 1, 2])
 
 
-def test_rounds_of_an_experience_share_its_length(run):
-    # Two rounds in experience 0, four in experience 1.
-    history = [{"experience": e, "accuracy": 0.5} for e in (0, 0, 1, 1, 1, 1)]
-    found = run("fedavg", "federated_continual", history=history)
-    np.testing.assert_array_equal(positions(found), [0.5, 1, 1.25, 1.5, 1.75, 2])
+def test_rounds_of_an_experience_share_its_length_and_one_that_fills_memories_adds_none(run):
+    # Two rounds in experience 0, four in experience 1; memories are filled after either.
+    stands = {(0, 1): 0.5, (0, 2): 1, (1, 3): 1.25, (1, 4): 1.5, (1, 5): 1.75, (1, 6): 2}
+    places = [(0, 1), (0, 2), (0, 2), (1, 3), (1, 4), (1, 5), (1, 6), (1, 6)]
+    history = [{"experience": e, "round": r, "accuracy": 0.5} for e, r in places]
+    found = run("shared_buffer-dm", "federated_continual", history=history)
+    np.testing.assert_array_equal(positions(found), [stands[place] for place in places])
 
 
 def test_a_seed_that_reached_its_target_stays_where_it_ended(rounds):
