@@ -135,7 +135,10 @@ class FederatedContinual(Scenario):
     ) -> list[LabelledImages]:
         part = train.rows(experience_rows(train.labels, classes))
         rng = derive(self.seed, "partition", index)
-        rows = self.partition.split(part.labels.cpu(), part.num_classes, self.clients, rng)
+        try:
+            rows = self.partition.split(part.labels.cpu(), part.num_classes, self.clients, rng)
+        except ValueError as error:
+            raise ValueError(f"in experience {index + 1}, {error}") from error
         return [part.rows(own) for own in rows]
 
 

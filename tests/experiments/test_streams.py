@@ -205,3 +205,11 @@ def test_an_online_stream_is_not_seen_twice(kind, words, message):
 def test_an_online_stream_may_be_learnt_again_by_the_reference_of_all_images_at_once():
     plan("continual", ["stream=online", "continual=joint", "training.epochs=5"])
     plan("federated_continual", ["stream=online", "federated_continual=fedavg", "rounds=1"])
+
+
+def test_an_experience_of_fewer_images_than_clients_is_named(tmp_path, capsys):
+    words = ["federated_continual=fedavg", "rounds=1", "network=mlp", "dataset.train_images=60"]
+    words += ["clients=20", "stream.experiences=10", f"output={tmp_path / 'runs'}"]
+    assert main(["federated-continual", *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == "fedcl: in experience 1, clients must be <= 6, the number of images, got 20"
