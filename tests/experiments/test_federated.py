@@ -323,8 +323,12 @@ def test_memories_change_neither_who_is_there_nor_what_an_asked_client_draws(tmp
         memory = [] if method == "fedavg" else ["method=random", "buffer.images=20"]
         words_of = [f"federated_continual={method}", *memory, *words, f"output={tmp_path}"]
         folder = run("federated_continual", words_of, command="test")
-        rows = [row for row in rows_in(folder) if row["action"] == "learn"]
-        met.append([(row["round"], row["client"], row["failure"]) for row in rows])
+        rows = {"learn": [], "remember": []}
+        for row in rows_in(folder):
+            rows[row["action"]].append((row["round"], row["client"], row["failure"]))
+        last = [row for row in rows["learn"] if row[0] in (2, 4)]
+        assert rows["remember"] == ([] if method == "fedavg" else last)
+        met.append(rows["learn"])
         history = json.loads((folder / "record.json").read_text())["history"]
         learnt.append(history[1]["accuracies"])  # nothing is remembered yet
     assert {number for number, _, _ in met[0]} == {1, 2, 3, 4}
