@@ -13,9 +13,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from distill.condenser import Condenser, Task, condense, even_counts
+from distill.condenser import Condenser, condense
 from distill.images import LabelledImages, Normalisation
-from distill.rng import subseed
 from distill.synthetic import SyntheticSet
 from experiments.build import Plan, plan
 from experiments.networks import check_networks
@@ -66,10 +65,7 @@ def condensed(
     check_networks(scenario, stored)
     normalisation = Normalisation.of(stored.images)
     real = LabelledImages(normalisation(stored.images), stored.labels, stored.num_classes)
-    counts = even_counts(real, scenario.ipc)
-    seed = subseed(scenario.seed, "distil")
-    task = Task(real.to(set_up(planned)), counts, normalisation, seed)
-    return condense(scenario.method, task)
+    return condense(scenario.method, scenario.task(real.to(set_up(planned)), normalisation))
 
 
 def _planned(name: str, words: Sequence[str]) -> Plan:

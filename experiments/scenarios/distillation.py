@@ -13,7 +13,7 @@ from distill.checks import one_of, whole
 from distill.condenser import Condenser, Step, Task, condense, even_counts
 from distill.coresets import Random
 from distill.evaluate import Evaluation, Race
-from distill.images import LabelledImages
+from distill.images import LabelledImages, Normalisation
 from distill.networks import Architecture, fresh
 from distill.rng import derive, subseed
 from distill.stores import STORES
@@ -75,6 +75,14 @@ class Distillation(Scenario):
         one_of("scored_on", self.scored_on, ("test", "validation"))
         for store in (self.store, *self.stores):
             one_of("store", store, STORES)
+
+    def task(self, real: LabelledImages, normalisation: Normalisation) -> Task:
+        """Returns what is to be made small, and how small."""
+        counts = even_counts(real, self.ipc)
+        if (short := int((counts < self.ipc).sum())) > 0:
+            told = "ipc=%d: classes that have fewer images, %d, get as many as they have"
+            logger.info(told, self.ipc, short)
+        return Task(real, counts, normalisation, subseed(self.seed, "distil"))
 
     def prepare(self, device: str) -> Run:
         """Loads the data; checks that every network takes it."""
@@ -162,12 +170,7 @@ class DistillationRun(Run):
         return Forecast(self.train.counts[None], [stored, held, *seconds])
 
     def _task(self) -> Task:
-        counts = even_counts(self.train, self.scenario.ipc)
-        if (short := int((counts < self.scenario.ipc).sum())) > 0:
-            told = "ipc=%d: classes that have fewer images, %d, get as many as they have"
-            logger.info(told, self.scenario.ipc, short)
-        seed = subseed(self.scenario.seed, "distil")
-        return Task(self.train, counts, self.data.normalisation, seed)
+        return self.scenario.task(self.train, self.data.normalisation)
 
     def _evaluating(
         self, name: str, architecture: Architecture, data: LabelledImages, rates: Sequence[float]
