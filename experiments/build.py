@@ -1,4 +1,4 @@
-"""From a command's words to a checked scenario: the only home of Hydra.
+"""From a command's words to a checked scenario.
 
 The root of a composition is the scenario's own fields, the keys of a run (seed, device,
 threads, output, data_root), and *parts*: keys that something else refers to by
@@ -8,26 +8,22 @@ is dropped, and refused where the command line asked for it.
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any, final
 
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from experiments.errors import CommandError
-from experiments.listing import GROUPS, config_folder, known
+from experiments.compose import REFERENCE, composed, parsed, plain
+from experiments.errors import CommandError, one_line
+from experiments.listing import config_folder, known
 from experiments.scenarios.base import Scenario
 
 SCENARIOS = ("distillation", "federated", "continual", "federated_continual")
@@ -36,9 +32,6 @@ NOT_IN_HASH = ("device", "output", "data_root", "backend")  # where a run happen
 # What a run is called by: the choices of these groups that it uses, in this order.
 NAMING_GROUPS = ("federated_continual", "federated", "continual", "method")
 USUAL = {"backend": "local"}  # these groups are in the name where the choice is another one
-REFERENCE = re.compile(r"\$\{([a-z_]+)")
-UNKNOWN = re.compile(r"Could not override '([^']+)'")
-UNNAMED = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 UNRESOLVED = re.compile(r"Interpolation key '([^'.]+\.[^']+)'")
 
 
@@ -72,9 +65,8 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     Raises:
         CommandError: If the words don't compose, or a value breaks its rule.
     """
-    config = _composed(kind, overrides)
-    choices = dict(config.hydra.runtime.choices)
-    raw = _plain(config, resolve=False)
+    config, choices = composed(kind, overrides)
+    raw = plain(config, resolve=False)
     fields = [field.name for field in dataclasses.fields(get_class(config._target_))]
     used = _used_keys(raw, fields)
     _refuse_misfits({key: raw[key] for key in used if key in raw}, choices)
@@ -99,21 +91,6 @@ def plan(kind: str, overrides: Sequence[str]) -> Plan:
     )
 
 
-def swept(overrides: Sequence[str]) -> list[list[str]]:
-    """Returns every combination of comma-separated values, as Hydra's sweeps write them.
-
-    Raises:
-        CommandError: If a word is not an override.
-    """
-    axes = [
-        [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [str(override.input_line)]
-        for override in map(_parsed, overrides)
-    ]
-    return [list(words) for words in itertools.product(*axes)]
-
-
 def hash_of(config: Mapping[str, Any]) -> str:
     """Returns twelve hexadecimal digits that change with any value that decides the numbers."""
     relevant = _without(dict(config), NOT_IN_HASH)
@@ -126,93 +103,10 @@ def _without(value: Any, keys: Sequence[str]) -> Any:
     return {key: _without(inner, keys) for key, inner in value.items() if key not in keys}
 
 
-def _parsed(word: str) -> Override:
-    try:
-        return OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise CommandError(
-            f"a word must be KEY=VALUE, with quotes around special characters, got {word!r}"
-        ) from error
-
-
-def _composed(kind: str, overrides: Sequence[str]) -> DictConfig:
-    try:
-        _refuse_unnamed(overrides)
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            words = [f"scenario={kind}", *overrides]
-            return compose("config", words, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        unknown = UNKNOWN.match(str(error))
-        reason = _unknown(kind, overrides, unknown.group(1)) if unknown else _unnamed(error)
-        raise CommandError(reason) from error
-
-
-def _refuse_unnamed(overrides: Sequence[str]) -> None:
-    """Refuses a choice that is no name, such as ``attack=null``."""
-    for override in map(_parsed, overrides):
-        group, value = override.key_or_group, override.value()
-        if not group:
-            raise CommandError(f"a word must be KEY=VALUE, got {override.input_line!r}")
-        if (config_folder() / group).is_dir() and (value is None or isinstance(value, int | float)):
-            raise CommandError(
-                f"{group} must be one of {', '.join(known(group))}, got {override.input_line}"
-            )
-
-
-def _unnamed(error: BaseException) -> str:
-    """Says which names a group has, where one was looked for that it hasn't."""
-    wrong = UNNAMED.search(str(error))
-    if wrong is None:
-        return _one_line(error)
-    group, name = wrong.groups()
-    names = known(group)
-    near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"unknown {group} {name!r}; {hint}known: {', '.join(names)}"
-
-
-def _unknown(kind: str, overrides: Sequence[str], setting: str) -> str:
-    """Says which settings stand where one was looked for that there isn't."""
-    others = [word for word in overrides if _parsed(word).key_or_group != setting]
-    node, parts = _composed(kind, others), setting.split(".")
-    elsewhere = [key for key, part in _plain(node, resolve=False).items() if _holds(part, setting)]
-    if elsewhere:
-        meant = " or ".join(f"{key}.{setting}" for key in sorted(elsewhere))
-        return f"unknown setting {setting!r}; did you mean {meant}?"
-    same = REFERENCE.match(str(_plain(node, resolve=False).get(parts[0])))
-    if same is not None:
-        other = ".".join([same.group(1), *parts[1:]])
-        return f"{setting} must be set as {other}, or with a {parts[0]}=NAME of its own"
-    found: list[str] = []
-    while len(parts) > 1 and OmegaConf.is_dict(node.get(parts[0])):
-        found.append(parts.pop(0))
-        node = node[found[-1]]
-    names = {str(key) for key in node if key != "hydra" and str(key)[0] != "_"}
-    names |= set() if found else set(GROUPS[kind])
-    near = get_close_matches(parts[0], sorted(names), n=1)
-    if near:
-        return f"unknown setting {setting!r}; did you mean {'.'.join([*found, *near])}?"
-    here = "known" if not found else f"{'.'.join(found)} has"
-    return f"unknown setting {setting!r}; {here}: {', '.join(sorted(names)) or 'none as chosen'}"
-
-
-def _holds(part: object, setting: str) -> bool:
-    return isinstance(part, dict) and setting in part
-
-
 def _name(choices: Mapping[str, Any]) -> str:
     parts = [choices.get(group) for group in NAMING_GROUPS]
     parts += [choices.get(group) for group, usual in USUAL.items() if choices.get(group) != usual]
     return "-".join(str(part) for part in parts if part)
-
-
-def _plain(config: DictConfig, resolve: bool) -> dict[str, Any]:
-    with open_dict(config):
-        config.pop("hydra", None)
-    plain = OmegaConf.to_container(config, resolve=resolve)
-    if not isinstance(plain, dict):
-        raise TypeError(f"the configuration must be a mapping, got {type(plain).__name__}")
-    return {str(key): value for key, value in plain.items()}
 
 
 def _used_keys(raw: Mapping[str, Any], fields: Sequence[str]) -> set[str]:
@@ -267,7 +161,7 @@ def _giver(setting: str, choices: Mapping[str, Any]) -> str:
 
 
 def _refuse_unused(used: set[str], overrides: Sequence[str], choices: Mapping[str, Any]) -> None:
-    for override in map(_parsed, overrides):
+    for override in map(parsed, overrides):
         key = override.key_or_group.split(".")[0]
         if key not in used and key not in RUN_KEYS:
             chosen = [f"{g}={choices[g]}" for g in NAMING_GROUPS if g in used]
@@ -322,15 +216,15 @@ def _types(target: str) -> Mapping[str, Any] | None:
 def _resolved(config: DictConfig, used: set[str], choices: Mapping[str, Any]) -> dict[str, Any]:
     keys = [*sorted(used), *RUN_KEYS, "_target_"]
     try:
-        values = {key: value for key, value in _plain(config, True).items() if key in keys}
+        values = {key: value for key, value in plain(config, resolve=True).items() if key in keys}
     except InterpolationKeyError as error:
         lacking, group = UNRESOLVED.match(str(error)), str(error.full_key).split(".")[0]
         if lacking is None:
-            raise CommandError(_one_line(error)) from error
+            raise CommandError(one_line(error)) from error
         by = f"{group}={choices.get(group)} reads"
         raise CommandError(_misfit(lacking.group(1), by, choices)) from error
     except OmegaConfBaseException as error:
-        raise CommandError(_one_line(error)) from error
+        raise CommandError(one_line(error)) from error
     for missing in _missing(values):
         raise CommandError(f"{missing} must be given, as {missing}=VALUE")
     return values
@@ -351,15 +245,8 @@ def _instantiated(values: Mapping[str, Any], fields: Sequence[str]) -> Scenario:
     except HydraException as error:
         cause = error.__cause__
         if isinstance(cause, ValueError | TypeError):
-            raise CommandError(_one_line(cause)) from error
-        raise CommandError(_one_line(error)) from error
+            raise CommandError(one_line(cause)) from error
+        raise CommandError(one_line(error)) from error
     if not isinstance(scenario, Scenario):
         raise TypeError(f"_target_ must name a Scenario, got {type(scenario).__name__}")
     return scenario
-
-
-def _one_line(error: BaseException) -> str:
-    """Returns a message on one line."""
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    found = re.match(r"In '[^']*': (.*)", text)
-    return found.group(1) if found else text

@@ -21,8 +21,9 @@ from typing import Any, Self, final
 import yaml
 from tqdm import tqdm
 
-from experiments.build import NOT_IN_HASH, plan, swept
+from experiments.build import NOT_IN_HASH, plan
 from experiments.cli import KINDS
+from experiments.compose import swept
 from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.listing import config_folder, known
 from experiments.report import check_out, write_report

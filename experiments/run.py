@@ -17,7 +17,8 @@ from distill.allocator import keep_freed_memory
 from distill.checks import one_of, whole
 from experiments.backends.base import Composition, Federation
 from experiments.backends.local import Local
-from experiments.build import Plan, plan, swept
+from experiments.build import Plan, plan
+from experiments.compose import swept
 from experiments.errors import CommandError, RunFailedError, interrupted
 from experiments.forecast import Forecast
 from experiments.peak import forget_peak, peak_bytes

@@ -21,7 +21,6 @@ from fedcl.federated.base import (
     World,
 )
 from fedcl.federated.small_sets import Distilling
-from fedcl.federated.strategy import RoundFailedError, by_reason
 
 RARE = 2  # clients, at most, that hold a class that is called rare
 
@@ -215,9 +214,8 @@ class _Contested(FederatedMethod):
         sets = {upload.client: data for upload, data in zip(came, read, strict=True)}
         rejected = dict(defence.rejected(Evidence(sets, server, self.validation)))
         kept = [upload for upload in came if upload.client not in rejected]
-        if not kept:
-            raise RoundFailedError(f"defence must leave a client, got none: {by_reason(rejected)}")
-        return replace(self.inner.aggregate(server, iter(kept)), rejected=rejected)
+        task = self.inner.aggregate(server, iter(kept)) if kept else server
+        return replace(task, rejected=rejected)
 
 
 def _check_held(label: int, attackers: Sequence[int], world: World) -> None:

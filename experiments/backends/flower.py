@@ -92,9 +92,11 @@ class FlowerRun(Run):
             link = self.runtime.connect(processes, len(self.federation.world.clients))
             (processes.home / "config.toml").write_text(link.configuration())
             flower = Submitted.by(processes, link, self._run_config(results))
-            yield from flower.watched(results)
+            try:
+                yield from flower.watched(results)
+            finally:
+                folder.write_lines(CLIENTS, results.clients())
         outcome = results.outcome(self.federation.world.num_classes)
-        folder.write_lines(CLIENTS, results.clients())
         shutil.rmtree(place)
         return outcome
 

@@ -31,9 +31,9 @@ from fedcl.federated.channel import Channel
 from fedcl.federated.link import Link
 from fedcl.federated.rehearsal import Round
 from fedcl.federated.remote import RemoteGrid
-from fedcl.federated.simulation import Simulation, Told
+from fedcl.federated.simulation import RoundReport, Simulation, Told
 from fedcl.federated.small_sets import sends_pixels
-from fedcl.federated.strategy import Rules
+from fedcl.federated.strategy import RoundFailedError, Rules
 from fedcl.heterogeneity import heterogeneity
 from fedcl.partition import Partition
 from fedcl.shift import Shift, Views
@@ -183,11 +183,9 @@ class FederatedRun(Federation):
             if self._reached(history):
                 break
             told = partly(folder, number, scenario.federated.rounds)
-            report = simulation.play(ACTION, number, told=told)
+            report = played(simulation, Round(number, 0, ACTION), told, folder, rows)
             accuracy, loss = simulation.score(test)
             history.append({**report.totals, "accuracy": accuracy, "loss": loss})
-            rows += report.clients
-            folder.write_lines("clients.jsonl", rows)
             folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
             yield Progress(number, scenario.federated.rounds, f"accuracy {accuracy:.3f}")
         self._check_target(history)
@@ -258,6 +256,37 @@ class FederatedRun(Federation):
 def partly(folder: Folder, number: int, rounds: int) -> Told:
     """Returns what notes which part of round ``number`` of ``rounds`` is done."""
     return lambda part: folder.note(Progress(number - 1 + part, rounds, f"round {number}"))
+
+
+def played(
+    simulation: Simulation,
+    place: Round,
+    told: Told,
+    folder: Folder,
+    rows: list[Mapping[str, Any]],
+    **more: str,
+) -> RoundReport:
+    """Plays a round; its clients' rows follow those before it in ``clients.jsonl``.
+
+    Args:
+        simulation: The federation.
+        place: The round.
+        told: Told how far it is.
+        folder: Where the rows are written, those of a round that fails as well.
+        rows: Those of the rounds before; the new ones are added.
+        more: What the new ones have besides.
+
+    Raises:
+        RoundFailedError: If too few clients complete.
+    """
+    try:
+        report = simulation.play(place.action, place.number, place.experience, told)
+    except RoundFailedError as error:
+        folder.write_lines("clients.jsonl", [*rows, *({**row, **more} for row in error.clients)])
+        raise
+    rows += ({**row, **more} for row in report.clients)
+    folder.write_lines("clients.jsonl", rows)
+    return report
 
 
 def client_metrics(accuracies: Sequence[float | None]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from experiments.scenarios.federated import (
     client_metrics,
     communication,
     partly,
+    played,
     resumed,
     spread,
     stragglers_and_joiners,
@@ -187,22 +188,19 @@ class FederatedContinualRun(Federation):
         untrained = accuracies(simulation, tests)
         history, rows = resumed(simulation, folder)
         for place in range(len(history) + 1, len(schedule) + 1):
-            number, experience, action = schedule[place - 1]
-            told = partly(folder, place, len(schedule))
-            report = simulation.play(action, number, experience, told)
-            accuracy, loss = simulation.score(LabelledImages.union(tests[: experience + 1]))
+            turn, told = schedule[place - 1], partly(folder, place, len(schedule))
+            report = played(simulation, turn, told, folder, rows, action=turn.action)
+            accuracy, loss = simulation.score(LabelledImages.union(tests[: turn.experience + 1]))
             history.append(
                 {
                     **report.totals,
-                    "experience": experience,
-                    "action": action,
+                    "experience": turn.experience,
+                    "action": turn.action,
                     "accuracy": accuracy,
                     "loss": loss,
                     "accuracies": accuracies(simulation, tests),
                 }
             )
-            rows += [{**row, "action": action} for row in report.clients]
-            folder.write_lines("clients.jsonl", rows)
             folder.save_checkpoint({**simulation.state(), "history": history, "rows": rows})
             yield Progress(place, len(schedule), f"accuracy {accuracy:.3f} on classes so far")
         test = self.data.normalised(self.data.test)

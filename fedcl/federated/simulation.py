@@ -20,7 +20,7 @@ from fedcl.federated.channel import Channel, ServerEnd
 from fedcl.federated.grid import Exchange, LocalGrid
 from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.rounds import run_rounds
-from fedcl.federated.strategy import MethodStrategy, Rules
+from fedcl.federated.strategy import MethodStrategy, RoundFailedError, Rules
 from fedcl.federated.workshop import Workshop
 from fedcl.wire import pack_weights
 
@@ -85,22 +85,30 @@ class Simulation:
                 part of the round's images is done, in [0, 1].
 
         Raises:
-            RoundFailedError: If too few clients complete.
+            RoundFailedError: If too few clients complete; it has their rows.
         """
         strategy = self.strategies[action]
         strategy.task = replace(self.task, round=number, experience=experience, rejected={})
         strategy.exchanges, first = self.grid.exchanges, len(self.grid.exchanges)
         if isinstance(self.grid, LocalGrid):
             self.grid.heard = None if told is None else lambda: told(_share(strategy, first))
-        for _ in run_rounds(self.grid, strategy, self.task.weights, range(number, number + 1)):
-            self.task = strategy.task
-        exchanges = sorted(self.grid.exchanges[first:], key=attrgetter("node"))
-        rows = [_row(strategy, exchange) for exchange in exchanges]
+        try:
+            for _ in run_rounds(self.grid, strategy, self.task.weights, range(number, number + 1)):
+                self.task = strategy.task
+        except RoundFailedError as error:
+            error.clients = self._rows(strategy, first)
+            raise
+        rows = self._rows(strategy, first)
         totals = {key: sum(row[key] for row in rows) for key in SUMMED}
         if strategy.rules.link is not None:
             seconds = strategy.rules.link.of_round([row["simulated_seconds"] for row in rows])
             totals["simulated_seconds"] = seconds
         return RoundReport({"round": number, **totals, "failures": len(strategy.failures)}, rows)
+
+    def _rows(self, strategy: MethodStrategy, first: int) -> list[Mapping[str, Any]]:
+        """Returns what each client of a round cost, by node, behind the earlier exchanges."""
+        exchanges = sorted(self.grid.exchanges[first:], key=attrgetter("node"))
+        return [_row(strategy, exchange) for exchange in exchanges]
 
     def score(self, test: LabelledImages) -> tuple[float, float]:
         """Returns the accuracy and the loss on normalised images.

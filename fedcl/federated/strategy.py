@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import final
+from typing import Any, final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -23,7 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class RoundFailedError(RuntimeError):
-    """Too few clients completed a round."""
+    """Too few clients completed a round.
+
+    Attributes:
+        clients: What each client that was asked cost, as in a round's report.
+    """
+
+    clients: Sequence[Mapping[str, Any]] = ()
 
 
 @final
@@ -104,7 +110,8 @@ class MethodStrategy(Strategy):
         """Checks the replies and aggregates those that pass.
 
         Raises:
-            RoundFailedError: If fewer than ``min_completion`` of the asked clients pass.
+            RoundFailedError: If fewer than ``min_completion`` of the asked clients pass, or a
+                defence sets all of them aside.
         """
         uploads = self._accepted(replies)
         first = next(uploads, None)
@@ -114,7 +121,7 @@ class MethodStrategy(Strategy):
             task = replace(self.method.aggregate(begun, chain([first], uploads)), arrived={})
         for _ in uploads:  # a method that reads no upload: its clients work all the same
             pass
-        self._check_completion(server_round)
+        self._check_completion(server_round, task.rejected)
         self.end.end(client for client in self.asked.values() if client not in self.failures)
         self.task = task
         return self.task.weights, MetricRecord({"failures": len(self.failures)})
@@ -178,7 +185,7 @@ class MethodStrategy(Strategy):
             if upload is not None:
                 yield upload
 
-    def _check_completion(self, server_round: int) -> None:
+    def _check_completion(self, server_round: int, rejected: Mapping[int, str]) -> None:
         for client, why in sorted(self.failures.items()):
             logger.warning("round %d: client %d: %s", server_round, client, why)
         completed = len(self.asked) - len(self.failures)
@@ -188,6 +195,9 @@ class MethodStrategy(Strategy):
                 f"min_completion must be reached, got {completed} of {len(self.asked)} clients "
                 f"in round {server_round}: {by_reason(self.failures)}"
             )
+        if len(rejected) == completed:
+            self.task = replace(self.task, rejected=rejected)
+            raise RoundFailedError(f"defence must leave a client, got none: {by_reason(rejected)}")
 
     def _checked(self, reply: Message) -> Upload | None:
         client = self.asked.get(reply.metadata.src_node_id)

@@ -6,8 +6,9 @@ from collections import defaultdict
 import pytest
 import yaml
 
-from experiments.build import plan, swept
+from experiments.build import plan
 from experiments.cli import KINDS, main
+from experiments.compose import swept
 from experiments.listing import config_folder, known
 
 NEEDED = {

@@ -372,6 +372,20 @@ def test_a_record_adds_up_the_bytes_and_seconds_of_its_clients(tmp_path):
     assert len(metrics["stragglers"]) == 1
 
 
+@pytest.mark.parametrize("kind", WORLD)
+def test_a_round_that_fails_tells_its_clients_reasons(kind, tmp_path):
+    words = [*WORLD[kind], *UNRELIABLE, "min_completion=0.7", f"output={tmp_path}"]
+    with pytest.raises(RunFailedError, match="min_completion must be reached"):
+        run(kind, words, "test", bar=False)
+    (folder,) = (file.parent for file in tmp_path.rglob("record.json"))
+    error, rows = json.loads((folder / "record.json").read_text())["error"], rows_in(folder)
+    last = [row for row in rows if row["round"] == rows[-1]["round"]]
+    failed = [row for row in last if row["failure"] is not None]
+    assert 0.7 * len(last) > len(last) - len(failed)
+    assert all(row["failure"] in error for row in failed)
+    assert rows[0]["round"] == 1 < rows[-1]["round"]
+
+
 def test_who_never_took_part_counts_in_the_mean_of_clients(tmp_path):
     words = ["federated=fedavg", "rounds=1", "clients=2", "participation=0.5", *SMALL_WORLD[:2]]
     metrics = record_of("federated", words, tmp_path)["metrics"]
