@@ -19,9 +19,11 @@ Differences from the papers: features are pixels, so that no rival needs a train
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import final
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from distill.condenser import Condenser, State, Step, Task
@@ -151,8 +153,15 @@ def centroids(features: Tensor, count: int, seed: int) -> Tensor:
         return features  # what comes out below, some milliseconds later
     from sklearn.cluster import KMeans as Lloyd  # a second of import, for this method alone
 
-    fitted = Lloyd(count, n_init=4, random_state=seed).fit(features.cpu().double().numpy())
+    with _pools().limit(limits=torch.get_num_threads()):
+        fitted = Lloyd(count, n_init=4, random_state=seed).fit(features.cpu().double().numpy())
     return torch.from_numpy(fitted.cluster_centers_).to(features)
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    """Returns the threads of all libraries, scikit-learn among them; torch limits its own only."""
+    return ThreadpoolController()
 
 
 def _class_tasks(task: Task) -> Iterator[tuple[int, Tensor, int]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans as Lloyd
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from distill.condenser import Task, condense
@@ -113,6 +114,19 @@ def test_a_single_image_is_its_centroid_as_k_means_finds(rng):
         ours = centroids(image, 1, 0)
     fitted = Lloyd(1, n_init=4, random_state=0).fit(image.double().numpy())
     assert ours.equal(torch.from_numpy(fitted.cluster_centers_).float())
+
+
+def test_k_means_takes_no_more_threads_than_torch(rng, monkeypatch):
+    seen = list[int]()
+
+    class Watched(Lloyd):
+        def fit(self, features):
+            seen.extend(pool["num_threads"] for pool in threadpool_info())
+            return super().fit(features)
+
+    monkeypatch.setattr("sklearn.cluster.KMeans", Watched)
+    centroids(torch.randn(6, 4, generator=rng), 2, 0)
+    assert set(seen) == {torch.get_num_threads()}
 
 
 def test_k_means_leaves_the_global_generator_as_it_was(rng):
