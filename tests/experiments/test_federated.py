@@ -374,9 +374,9 @@ def test_a_record_adds_up_the_bytes_and_seconds_of_its_clients(tmp_path):
 
 @pytest.mark.parametrize("kind", WORLD)
 def test_a_round_that_fails_tells_its_clients_reasons(kind, tmp_path):
-    words = [*WORLD[kind], *UNRELIABLE, "min_completion=0.7", f"output={tmp_path}"]
+    words = [*WORLD[kind], *UNRELIABLE, "availability.joins=1", "min_completion=0.7", "seed=6"]
     with pytest.raises(RunFailedError, match="min_completion must be reached"):
-        run(kind, words, "test", bar=False)
+        run(kind, [*words, f"output={tmp_path}"], "test", bar=False)
     (folder,) = (file.parent for file in tmp_path.rglob("record.json"))
     error, rows = json.loads((folder / "record.json").read_text())["error"], rows_in(folder)
     last = [row for row in rows if row["round"] == rows[-1]["round"]]

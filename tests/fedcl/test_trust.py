@@ -92,8 +92,10 @@ def test_a_rejection_lasts_a_round(world):
 
 
 def test_a_defence_that_leaves_nobody_fails_the_round(world):
-    with pytest.raises(RoundFailedError, match="must leave a client, got none: clients 0, 1, 2: "):
+    with pytest.raises(RoundFailedError, match="must leave a client, got none: ") as failed:
         played(world, Trust(None, Rejecting((0, 1, 2))))
+    assert str(failed.value).endswith("clients 0, 1, 2: its face")
+    assert [row["rejected"] for row in failed.value.clients] == ["its face"] * 3
 
 
 @pytest.mark.parametrize("method", [METHOD, FedDM(1, Random(), 2, RECIPE, None)])
