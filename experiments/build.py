@@ -123,7 +123,8 @@ def _used_keys(raw: Mapping[str, Any], fields: Sequence[str]) -> set[str]:
 def _refuse_missing(raw: Mapping[str, Any], used: set[str]) -> None:
     for key in sorted(used - set(raw)):
         names = ", ".join(known(key))
-        raise CommandError(f"{key} must be given, as {key}=NAME; known: {names}")
+        told = f"NAME; known: {names}" if names else "VALUE"
+        raise CommandError(f"{key} must be given, as {key}={told}")
 
 
 def _refuse_misfits(parts: Mapping[str, Any], choices: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ words that set a value change a copy of it, as Hydra would change it.
 import copy
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from experiments.listing import GROUPS, config_folder, known
 REFERENCE = re.compile(r"\$\{([a-z_]+)")
 UNKNOWN = re.compile(r"Could not override '([^']+)'")
 UNNAMED = re.compile(r"Could not find '([^']+)/([^'/]+)'")
+OF_THE_VERB = ("scenario", "_target_")
 KEPT = 64  # compositions
 
 
@@ -43,7 +44,8 @@ def composed(kind: str, words: Iterable[str]) -> Composed:
     """
     overrides = [parsed(word) for word in words]
     for override in overrides:
-        _refuse_unnamed(override)
+        _check_key(override)
+        _check_value(override)
     choosing = tuple(str(o.input_line) for o in overrides if not _sets_a_value(o))
     try:
         made = copy.deepcopy(_chosen(kind, choosing))
@@ -106,21 +108,43 @@ def _chosen(kind: str, words: Sequence[str]) -> Composed:
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         config.pop("hydra")
+    for path in _mappings(plain(config, resolve=False)):
+        OmegaConf.set_struct(OmegaConf.select(config, path), False)
     return Composed(config, choices)
+
+
+def _mappings(node: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yields where mappings stand that make no object: words may add to them, as step sizes."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            here = f"{path}.{key}".lstrip(".")
+            yield from () if "_target_" in value else (here,)
+            yield from _mappings(value, here)
 
 
 def _sets_a_value(override: Override) -> bool:
     """Whether a word changes no more than a value; all others are Hydra's to understand."""
     key, plainly = override.key_or_group, override.type == OverrideType.CHANGE
     chooses = (config_folder() / key).is_dir() or override.package is not None
-    return plainly and not (chooses or override.is_sweep_override() or override.is_hydra_override())
+    return plainly and not (chooses or override.is_hydra_override())
 
 
-def _refuse_unnamed(override: Override) -> None:
-    """Refuses a choice that is no name, such as ``attack=null``."""
-    group, value = override.key_or_group, override.value()
-    if not group:
+def _check_key(override: Override) -> None:
+    key = override.key_or_group
+    if not key:
         raise CommandError(f"a word must be KEY=VALUE, got {override.input_line!r}")
+    if key in OF_THE_VERB:
+        raise CommandError(f"{key} must be left out: it is the verb's, got {override.input_line}")
+
+
+def _check_value(override: Override) -> None:
+    """Refuses several values, and a choice that is no name, such as ``attack=null``."""
+    group, value = override.key_or_group, override.value()
+    if override.is_sweep_override():
+        raise CommandError(
+            f"{group} must be one value, got {override.input_line}; -m makes a run of each, "
+            f"{group}=[...] is a list, quotes keep a comma"
+        )
     if (config_folder() / group).is_dir() and (value is None or isinstance(value, int | float)):
         raise CommandError(
             f"{group} must be one of {', '.join(known(group))}, got {override.input_line}"
@@ -141,7 +165,7 @@ def _unnamed(error: BaseException) -> str:
 
 def _unknown(kind: str, overrides: Iterable[Override], setting: str) -> str:
     """Says which settings stand where one was looked for that there isn't."""
-    others = [str(o.input_line) for o in overrides if o.key_or_group != setting]
+    others = [str(o.input_line) for o in overrides if o.get_key_element() != setting]
     node, parts = composed(kind, others).values, setting.split(".")
     values = plain(node, resolve=False)
     elsewhere = [key for key, part in values.items() if _holds(part, setting)]
@@ -154,8 +178,10 @@ def _unknown(kind: str, overrides: Iterable[Override], setting: str) -> str:
         return f"{setting} must be set as {other}, or with a {parts[0]}=NAME of its own"
     found: list[str] = []
     while len(parts) > 1 and OmegaConf.is_dict(node.get(parts[0])):
-        found.append(parts.pop(0))
-        node = node[found[-1]]
+        key = parts.pop(0)
+        same = REFERENCE.match(str(plain(node, resolve=False)[key]))
+        found = [*found, key] if same is None else [same.group(1)]
+        node = node[key]
     names = {str(key) for key in node if str(key)[0] != "_"} | (
         set() if found else set(GROUPS[kind])
     )

@@ -114,7 +114,12 @@ WRONG = {
     "distill method=dm iterations=9": "'iterations'; did you mean method.iterations?",
     "federated federated=fedavg epochs=9": "did you mean experts.epochs or training.epochs?",
     "distill metohd=dm": "unknown setting 'metohd'; did you mean method?",
-    "distill method=dm method.objective.reel_batch=9": "did you mean method.objective.real_batch?",
+    "distill method=dm method.objective.reel_batch=9": "did you mean objective.real_batch?",
+    "distill method=dm method.optimiser.momentum=0": "did you mean optimiser.momentum?",
+    "distill method=dm method@x=dm": "unknown setting 'method@x'; did you mean method?",
+    "distill method=dm network.width=8,9": "must be one value, got network.width=8,9; -m makes a",
+    "distill method=dm scenario=federated": "scenario must be left out: it is the verb's",
+    "distill method=dm ~ipc": "ipc must be given, as ipc=VALUE",
     "distill method=dm network.zzz=9": "unknown setting 'network.zzz'; network has: depth, width",
     "distill method=dm zzz=9": "unknown setting 'zzz'; known: across,",
     "distill method=tesla objective.exact=no": "objective.exact must be true or false, got 'no'",
@@ -229,6 +234,20 @@ def test_wrong_command_gets_one_line_and_status_2(command, tmp_path, capsys, mon
     assert WRONG[command] in line
     assert "\n" not in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["optimiser.rates={labels: 2}", "optimiser.rates.labels=2"])
+def test_a_mapping_takes_new_keys(word):
+    config = plan("distillation", ["method=datm", word]).config
+    assert config["optimiser"]["rates"] == {"rates": 0.01, "labels": 2}
+    assert plan("distillation", ["method=dm", word]).config["optimiser"]["rates"] == {"labels": 2}
+
+
+def test_values_change_no_later_composition():
+    words = ["method=dm", "network=mlp"]
+    first = plan("distillation", words).config
+    assert plan("distillation", [*words, "ipc=7", "network.width=3"]).config["ipc"] == 7
+    assert plan("distillation", words).config == first
 
 
 def test_missing_data_says_what_was_looked_for_and_both_remedies(tmp_path, capsys, monkeypatch):

@@ -131,5 +131,6 @@ def test_a_client_on_a_supernode_that_is_killed_is_a_failure_with_its_reason(out
     status, said = killed([*ENDLESS, "backend=superlink"], output, "flwr-clientapp")
     assert status == 1
     assert "got 0 of 1 clients in round 1: client 0: ClientApp stopped responding" in said
-    (rows,) = output.rglob("clients.jsonl")
-    assert json.loads(rows.read_text())["failure"].startswith("ClientApp stopped responding")
+    (record,) = output.rglob("record.json")
+    row = json.loads((record.parent / "clients.jsonl").read_text())
+    assert row["failure"].startswith("ClientApp stopped responding")
