@@ -114,11 +114,12 @@ def _chosen(kind: str, words: Sequence[str]) -> Composed:
 
 
 def _mappings(node: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Yields where mappings stand that make no object: words may add to them, as step sizes."""
+    """Yields where fields are mappings, not objects: words may add to them, as to step sizes."""
     for key, value in node.items():
         if isinstance(value, dict):
             here = f"{path}.{key}".lstrip(".")
-            yield from () if "_target_" in value else (here,)
+            if path and "_target_" not in value:
+                yield here
             yield from _mappings(value, here)
 
 

@@ -119,6 +119,7 @@ WRONG = {
     "distill method=dm method@x=dm": "unknown setting 'method@x'; did you mean method?",
     "distill method=dm network.width=8,9": "must be one value, got network.width=8,9; -m makes a",
     "distill method=dm scenario=federated": "scenario must be left out: it is the verb's",
+    "distill method=dm across.mlp=1": "unknown setting 'across.mlp'; across has: none as chosen",
     "distill method=dm ~ipc": "ipc must be given, as ipc=VALUE",
     "distill method=dm network.zzz=9": "unknown setting 'network.zzz'; network has: depth, width",
     "distill method=dm zzz=9": "unknown setting 'zzz'; known: across,",
