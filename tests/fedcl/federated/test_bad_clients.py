@@ -176,10 +176,10 @@ def test_a_share_that_is_reached_is_enough_however_it_is_rounded(world):
     strategy = simulation.strategies["update"]
     strategy.asked = {node: node for node in range(25)}
     strategy.failures = dict.fromkeys(range(11), "gone")
-    strategy._check_completion(1)
+    strategy._check_completion(1, {})
     strategy.failures[11] = "gone"
     with pytest.raises(RoundFailedError, match="got 13 of 25 clients"):
-        strategy._check_completion(1)
+        strategy._check_completion(1, {})
 
 
 def test_too_few_clients_fail_the_round_with_the_reasons(world):
