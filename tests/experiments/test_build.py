@@ -237,11 +237,11 @@ def test_wrong_command_gets_one_line_and_status_2(command, tmp_path, capsys, mon
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("word", ["optimiser.rates={labels: 2}", "optimiser.rates.labels=2"])
+@pytest.mark.parametrize("word", ["optimiser.rates={labels: 3}", "optimiser.rates.labels=3"])
 def test_a_mapping_takes_new_keys(word):
     config = plan("distillation", ["method=datm", word]).config
-    assert config["optimiser"]["rates"] == {"rates": 0.01, "labels": 2}
-    assert plan("distillation", ["method=dm", word]).config["optimiser"]["rates"] == {"labels": 2}
+    assert config["optimiser"]["rates"] == {"rates": 0.01, "labels": 3}
+    assert plan("distillation", ["method=dm", word]).config["optimiser"]["rates"] == {"labels": 3}
 
 
 def test_values_change_no_later_composition():
