@@ -134,7 +134,10 @@ def pixels_alone(condenser: Condenser) -> None:
 
     Raises:
         ValueError: If one image of the task becomes several, or is no image where it is kept.
+        TypeError: If it is no method.
     """
+    if not isinstance(condenser, Condenser):
+        raise TypeError(f"method must be a Condenser, as method('dm') is, got {condenser!r}")
     if not condenser.makes_pixels:
         raise ValueError(
             "method must keep its images as pixels here, since memories and uploads count those; "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, final
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -146,9 +146,14 @@ class SyntheticSet:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            ValueError: If the file lacks a tensor or a metadata key, or its values are bad.
+            ValueError: If the file is cut short, lacks a tensor or a metadata key, or its values
+                are bad.
         """
-        with safe_open(path, "pt") as file:
+        try:
+            opened = safe_open(path, "pt")
+        except SafetensorError as error:
+            raise ValueError(f"{path} must be a whole safetensors file, got {error}") from error
+        with opened as file:
             metadata: dict[str, str] = file.metadata() or {}
             needed, described = {"labels", "images"}, METADATA
             if "parameterisation" in metadata:

@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from distill.given import Receiving
 from distill.images import LabelledImages
-from distill.networks import Architecture, ImageShape, blueprint
+from distill.networks import Architecture, ImageShape, Network, blueprint
 from distill.objectives.matching import Matching
 from distill.pullback import Weights, weights_of
 from fedcl.continual.base import ContinualMethod
@@ -15,6 +17,9 @@ from fedcl.federated.base import FederatedMethod
 def check_networks(scenario: object, images: LabelledImages) -> None:
     """Refuses a network that can't take the images, has nothing to match, or isn't given.
 
+    Nor may what it makes of an image depend on others of the batch, since batches are cut and
+    joined everywhere, to save memory and time.
+
     Networks are built without memory or random numbers, so it costs nothing to ask all.
 
     Raises:
@@ -22,7 +27,7 @@ def check_networks(scenario: object, images: LabelledImages) -> None:
     """
     found, shape, classes = list(parts(scenario)), images.image_shape, images.num_classes
     for architecture in architectures(scenario):
-        blueprint(architecture, shape, classes)
+        _check_alone(blueprint(architecture, shape, classes))
     given = _given(scenario, shape, classes)
     for part in found:
         if isinstance(part, Receiving):
@@ -30,6 +35,15 @@ def check_networks(scenario: object, images: LabelledImages) -> None:
         if isinstance(part, Matching):
             for architecture in architectures(part.networks):
                 part.statistic.check(blueprint(architecture, shape, classes))
+
+
+def _check_alone(network: Network) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm):
+            raise ValueError(
+                f"a network must take each image by itself, got {type(module).__name__} at {name}, "
+                "which looks at the whole batch; take InstanceNorm2d or GroupNorm"
+            )
 
 
 def _given(scenario: object, image_shape: ImageShape, classes: int) -> list[Weights]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self, final
@@ -54,11 +55,19 @@ class RunFolder:
 
     def completed(self) -> bool:
         """Whether this run has a record that says completed; one that can't be read doesn't."""
+        return self._record().get("status") == "completed"
+
+    def other_code(self) -> str | None:
+        """Returns the commit of the code that left the record, if it may not be this one."""
+        commit = self._record().get("git")
+        return None if commit == git_commit() and not str(commit).endswith("+") else commit
+
+    def _record(self) -> dict[str, Any]:
         try:
             record = json.loads((self.path / "record.json").read_text())
-            return bool(record["status"] == "completed")
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -195,6 +204,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def git_commit() -> str | None:
     """Returns the commit of the checkout this code runs from, ``+`` if changed, else None."""
     here = Path(__file__).parents[1]

@@ -51,7 +51,7 @@ def run(kind: str, overrides: list[str], command: str, bar: bool = True) -> Path
 def _run(planned: Plan, command: str, bar: bool = True) -> Path:
     folder = folder_of(planned)
     if folder.completed():
-        logger.info("%s has completed before", folder.path)
+        logger.info("%s has completed before%s", folder.path, _by_other_code(folder))
         return folder.path
     device = set_up(planned)
     forget_peak()  # of runs before this one
@@ -63,6 +63,11 @@ def _run(planned: Plan, command: str, bar: bool = True) -> Path:
         if not folder.completed():  # by another process meanwhile
             _recorded(planned, ready, folder, (command, device, bar))
     return folder.path
+
+
+def _by_other_code(folder: RunFolder) -> str:
+    commit = folder.other_code()
+    return f" by the code of {commit}; remove it to run it by that of today" if commit else ""
 
 
 def folder_of(planned: Plan) -> RunFolder:

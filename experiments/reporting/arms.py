@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -23,6 +23,7 @@ CONDITIONS = (
     *("dataset", "network", "clients", "participation", "partition", "shift", "stream"),
     *("attack", "availability", "link"),
 )
+SIZES = ("ipc", "buffer.images", "buffer.bytes")  # settings that a byte axis shows
 # Settings that every label shows as soon as two rivals differ in them.
 _PROTOCOL = (
     "dataset.train_images",
@@ -37,6 +38,7 @@ _PROTOCOL = (
     "clients",
     "participation",
     "availability.dropout",
+    "link._target_",
     "compression.up._target_",
     "compression.images._target_",
     "partition._target_",
@@ -46,11 +48,14 @@ _PROTOCOL = (
     "attack.clients",
     "defence._target_",
     "stream._target_",
+    "stream.tells_tasks",
+    "stream.online",
     "stream.experiences",
 )
+_ALWAYS = ("federated.strategy._target_",)  # says more than the name does
 _PROBLEM = tuple(key for key in _PROTOCOL if key.partition(".")[0] in CONDITIONS)
 # To lack one of these is a value, too: all images, or nothing that compresses or attacks.
-_OPTIONAL = frozenset({"dataset", "compression", "attack", "defence"})
+_OPTIONAL = frozenset({"dataset", "compression", "attack", "defence", "link"})
 _TAGS = {
     "dataset.train_images": "{} training images",
     "dataset.validation": "{} held out",
@@ -60,6 +65,7 @@ _TAGS = {
     "buffer.bytes": "{} bytes",
     "buffer.allocation": "{}",
     "clients": "{} clients",
+    "availability.dropout": "{} of clients drop out",
     "attack.clients": "{} attacking",
     "evaluation.updates": "scored after {} updates",
     # before other classes, where these tell as much
@@ -69,10 +75,16 @@ _TAGS = {
     "rounds": "{} rounds",
     "stream.experiences": "{} experiences",
 }
+_NO_AND_YES = {
+    "availability.dropout": ("no client drops out", None),
+    "stream.tells_tasks": ("tasks untold", "tasks told"),
+    "stream.online": ("offline", "online"),
+}
 _IN_WORDS = (
     "partition._target_",
     "attack._target_",
     "defence._target_",
+    "stream._target_",
 )  # networks' names, ConvNet, are one word
 
 
@@ -239,21 +251,40 @@ def name_apart(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Returns the arms with the fewest settings in their labels that tell them apart.
 
     The protocol's settings (_PROTOCOL), and those by which small sets are scored, are shown as
-    soon as any two rivals differ in them, other settings only where two labels would be equal:
-    what merely follows from the method stays out.
+    soon as any two rivals differ in them, other settings only where two labels would be equal, or
+    two curves over sizes (SIZES) be one: what merely follows from the method stays out.
     """
     shown = [key for key in _PROTOCOL if _differ(key, [arm for arm in arms if not arm.bound])]
     begun = []
     for arm, scored in zip(arms, words_of("evaluation", arms), strict=True):
-        keys = () if arm.bound else shown
+        keys = () if arm.bound else (*_ALWAYS, *shown)
         own = {key: tag(key, arm.settings[key]) for key in keys if key in arm.settings}
         if arm.runs[0].scenario == "distillation":
             own |= {key: word for key, word in scored.items() if key in arm.settings}
         begun.append({"name": arm.name, **own})
+    begun = _told_beside_sizes([arm.settings for arm in arms], begun)
     named = tell_apart([arm.settings for arm in arms], begun)
     for words in named:
         del words["name"]
     return tuple(replace(arm, words=words) for arm, words in zip(arms, named, strict=True))
+
+
+def _told_beside_sizes(
+    settings: Sequence[Mapping[str, Setting]], begun: Sequence[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Returns words that stay apart without sizes wherever more than these differs."""
+    names = [_sizeless(words) for words in begun]
+    configs = [_sizeless(own) for own in settings]
+    kinds = list(zip(names, configs, strict=True))
+    different = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+    told = tell_apart([own for _, own in different], [words for words, _ in different])
+    found = (told[different.index(kind)] for kind in kinds)
+    return [{**words, **more} for words, more in zip(begun, found, strict=True)]
+
+
+def _sizeless(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values by setting, less SIZES wherever they stand."""
+    return {k: v for k, v in values.items() if not f".{k}".endswith(tuple(f".{s}" for s in SIZES))}
 
 
 def words_of(group: str, arms: Sequence[Arm]) -> list[dict[str, str]]:
@@ -336,7 +367,11 @@ def tag(key: str, value: Setting | None) -> str:
     ('1 round', '20 rounds')
     >>> tag("attack._target_", None), tag("stream.sizes", "[]")
     ('no attack', 'no sizes')
+    >>> tag("stream.tells_tasks", 1.0), tag("availability.dropout", 0.0)
+    ('tasks told', 'no client drops out')
     """
+    if key in _NO_AND_YES and (words := _NO_AND_YES[key][bool(value)]):
+        return words
     if value is None or value == "[]":
         noun = key.removesuffix("._target_").rpartition(".")[2]
         return "all training images" if noun == "train_images" else f"no {noun}"

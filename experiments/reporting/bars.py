@@ -6,12 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.reporting.charts import percent_tick, wrapped
+from experiments.reporting.charts import percent_tick, room, wrapped
 from experiments.reporting.runs import Array
 from experiments.reporting.styles import INK, Style
 
 ACROSS = 4
 MAX_TICKS = 10
+TITLE = 28  # letters of a line
+LETTER = 0.087  # inches, the mean width of a letter above all panels
 
 
 def draw_client_bars(
@@ -26,7 +28,9 @@ def draw_client_bars(
     """
     across = min(ACROSS, len(accuracies))
     down = -(-len(accuracies) // across)
-    size = (0.7 + 2.1 * across, 0.6 + 1.45 * down)
+    wide = 0.7 + 2.1 * across
+    title = wrapped(title, int(wide / LETTER))
+    size = (wide, 0.4 + room([title], TITLE) + (1.3 + room(accuracies, TITLE)) * down)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes in panels.flat[len(accuracies) :]:
@@ -34,7 +38,7 @@ def draw_client_bars(
     for axes, (label, values) in zip(panels.flat, accuracies.items(), strict=False):
         axes.bar(range(len(values)), np.nan_to_num(values), 0.8, color=looks[label].colour)
         axes.axhline(float(np.nanmean(values)), color=INK, linewidth=1.0, linestyle=(0, (4, 2)))
-        axes.set_title(wrapped(label, 28), loc="left", fontsize=8.5)
+        axes.set_title(wrapped(label, TITLE), loc="left", fontsize=8.5)
         axes.grid(visible=False, axis="x")
         axes.set_xticks(range(0, len(values), -(-len(values) // MAX_TICKS)))
     for axes in panels.flat[max(0, len(accuracies) - across) : len(accuracies)]:

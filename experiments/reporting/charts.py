@@ -119,7 +119,7 @@ def draw_chart(chart: Chart) -> Figure:
     if chart.ticks:
         _log_axis(axes, chart, chart.ticks)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
         _draw_experiences(axes, chart.experiences)
     figure.legend(handles=legend, loc="outside right upper")
     return figure
@@ -183,7 +183,7 @@ def second_tick(x: float) -> str:
 
 def percent_tick(y: float, _: object = None) -> str:
     """Returns a share as an axis writes it, in percent."""
-    return f"{100 * y:.3g} %".replace("-", MINUS)
+    return f"{100 * y:.4g} %".replace("-", MINUS)
 
 
 def _draw_experiences(axes: Axes, count: int) -> None:
@@ -205,6 +205,11 @@ def _legend(chart: Chart) -> Iterator[Line2D]:
             yield Line2D([], [], label=wrapped(level.label), **level.style.bare())
     if chart.mark:
         yield Line2D([], [], label=wrapped(chart.mark[0]), **_MARK)
+
+
+def room(labels: Iterable[str], width: int) -> float:
+    """Returns the inches of the highest title of a panel, its text broken by :func:`wrapped`."""
+    return 0.17 * max(1 + wrapped(label, width).count("\n") for label in labels)
 
 
 def wrapped(label: str, width: int = 27) -> str:

@@ -48,9 +48,7 @@ def _names_by_accuracy(arms: Mapping[str, Sequence[Arm]]) -> list[str]:
 
 def _draw_reference(axes: Axes, arms: Sequence[Arm]) -> None:
     own = [arm.mean("accuracy") for arm in arms if arm.method == "random"]
-    beside = [x for arm in arms for x in arm.values("random_accuracy").values()]
-    known = [x for x in own if x is not None] or beside
-    if known:
+    if known := [x for x in own if x is not None]:
         axes.axvline(sum(known) / len(known), color=GREY, linewidth=1.2, linestyle=DOTS)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import matplotlib as mpl
 
-from experiments.reporting.arms import Arm, tag
+from experiments.reporting.arms import SIZES, Arm, tag
 from experiments.reporting.bars import draw_client_bars
 from experiments.reporting.charts import Chart, Level, draw_chart
 from experiments.reporting.conditions import by_conditions
@@ -24,7 +24,6 @@ from experiments.reporting.traces import (
     BYTES,
     ROUNDS,
     SECONDS,
-    SIZES,
     Axis,
     over_rounds,
     over_stored,

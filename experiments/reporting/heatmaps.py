@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.reporting.charts import percent_tick, wrapped
+from experiments.reporting.charts import percent_tick, room, wrapped
 from experiments.reporting.runs import Array
 from experiments.reporting.styles import INK, Look
 
 MAX_ACROSS = 4
 MAX_TICKS = 20
 MAX_ANNOTATED = 12
+TITLE = 24  # letters of a line
 
 
 @final
@@ -46,14 +47,15 @@ def draw_matrices(matrices: Mapping[str, Array]) -> Figure:
     """
     down = math.ceil(len(matrices) / MAX_ACROSS)
     across = math.ceil(len(matrices) / down)
-    figure = Figure(figsize=(0.9 + 2.1 * across, 2.55 * down + 0.2), layout="constrained")
+    high = 2.4 + room(matrices, TITLE)
+    figure = Figure(figsize=(0.9 + 2.1 * across, high * down + 0.2), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False)
     for axes in panels.flat[len(matrices) :]:
         axes.set_axis_off()
     for axes, (label, matrix) in zip(panels.flat, matrices.items(), strict=False):
         seen = np.ma.masked_where(np.tri(len(matrix)) == 0, matrix)
         mesh = _draw_cells(axes, Cells(seen, 1.0, first=1, scale=100))
-        axes.set_title(wrapped(label, 24), loc="left", fontsize=9)
+        axes.set_title(wrapped(label, TITLE), loc="left", fontsize=9)
         axes.set_aspect("equal")
     for axes in panels[:, 0]:
         axes.set_ylabel("after experience")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from experiments.reporting.arms import Arm
-from experiments.reporting.charts import wrapped
+from experiments.reporting.charts import room, wrapped
 from experiments.reporting.plates import PNG_DPI, Panel, Plate
 from experiments.reporting.sections import Section, slug
 from experiments.reporting.styles import Look
@@ -117,7 +117,7 @@ def draw_images(stack: Stack, title: str, classes: Sequence[int]) -> Figure:
 
     Args:
         stack: The images.
-        title: Two lines at the most, for which a narrow grid makes room.
+        title: Broken into lines of the grid's width, or of 16 letters over a narrow one.
         classes: The classes of the rows, from above.
     """
     return framed(draw_mosaic(stack, classes), title, classes)
@@ -126,10 +126,11 @@ def draw_images(stack: Stack, title: str, classes: Sequence[int]) -> Figure:
 def framed(mosaic: Pixels, title: str, classes: Sequence[int]) -> Figure:
     """Returns a mosaic of a row for each class with its title and the names of the classes."""
     high, wide = (side / PNG_DPI for side in mosaic.shape[:2])
-    left, top, rim = 0.28, 0.44, 0.06
-    text = wrapped(title, max(int(wide / LETTER), 16))
-    room = max(wide, LETTER * max(map(len, text.splitlines())))
-    width, height = left + room + rim, top + high + rim
+    left, rim = 0.28, 0.06
+    letters = max(int(wide / LETTER), 16)
+    text, top = wrapped(title, letters), max(0.44, 0.12 + room([title], letters))
+    across = max(wide, LETTER * max(map(len, text.splitlines())))
+    width, height = left + across + rim, top + high + rim
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, rim / height, wide / width, high / height))
     axes.imshow(mosaic, interpolation="nearest", aspect="auto")

@@ -7,14 +7,12 @@ from typing import final
 
 import numpy as np
 
-from experiments.reporting.arms import Arm
+from experiments.reporting.arms import SIZES, Arm
 from experiments.reporting.charts import Chart, Level, Trace, byte_tick, second_tick
 from experiments.reporting.runs import Array, Run
 from experiments.reporting.sections import Section
 from experiments.reporting.styles import Palette, Style
 from fedcl.statistics import Interval, mean_interval
-
-SIZES = ("ipc", "buffer.images", "buffer.bytes")  # settings that a byte axis shows
 
 
 @final

@@ -16,6 +16,7 @@ that asks something of clients (FedProx, clipping at the clients) is refused, as
 """
 
 import copy
+import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,10 +24,9 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from torch import Tensor
 
 from distill.checks import whole
 from distill.rng import subseed
@@ -41,6 +41,8 @@ from fedcl.federated.base import (
     Sketch,
     Upload,
 )
+
+RECORD = "flwr.app.ArrayRecord"  # before the arrays of one, in what is kept
 
 
 @final
@@ -89,11 +91,12 @@ class FlowerStrategy(FederatedMethod):
         """Returns the task with what the strategy makes of the uploads, and what it keeps.
 
         Raises:
-            ValueError: If the strategy returns no weights, waits for more clients, or sends
-                messages of its own.
+            ValueError: If the strategy returns no weights, waits for more clients, sends messages
+                of its own, or changes what isn't kept from round to round.
         """
         strategy = copy.deepcopy(self.strategy)
         _restore(strategy, server.kept)
+        before = copy.deepcopy(strategy)
         replies = [_reply(upload) for upload in uploads]
         self._configured(strategy, server, [upload.metadata.src_node_id for upload in replies])
         with _seeded(subseed(server.world.seed, "flower", server.round)):
@@ -103,7 +106,7 @@ class FlowerStrategy(FederatedMethod):
                 f"federated.strategy must return weights, got None from {len(replies)} uploads; "
                 f"{type(strategy).__name__} may need more clients"
             )
-        return replace(server, weights=packed(arrays_of(aggregated)), kept=_kept(strategy))
+        return replace(server, weights=packed(arrays_of(aggregated)), kept=_kept(strategy, before))
 
     def _configured(self, strategy: Strategy, server: ServerTask, nodes: Iterable[int]) -> None:
         """Lets the strategy begin its round."""
@@ -129,21 +132,30 @@ def _reply(upload: Upload) -> Message:
     return Message(content, reply_to=asked)
 
 
-def _kept(strategy: Strategy) -> dict[str, Any]:
-    """Returns what a strategy may have changed in a round: its numbers and arrays, by name.
+def _kept(strategy: Strategy, before: Strategy) -> dict[str, Any]:
+    """Returns what a strategy may have changed in a round, by name, as checkpoints keep it.
 
-    Arrays come named, in lists, or in a strategy that this one wraps.
+    Args:
+        strategy: As it is after the round; a strategy that it wraps counts as a part of it.
+        before: As it was.
+
+    Raises:
+        ValueError: If something has changed that can't be kept.
     """
-    kept: dict[str, Any] = {}
+    kept = dict[str, Any]()
     for name, value in vars(strategy).items():
-        if isinstance(value, Strategy):
-            kept[name] = _kept(value)
-        elif isinstance(value, int | float):
-            kept[name] = value
-        elif isinstance(value, list) and all(isinstance(a, np.ndarray) for a in value):
-            kept[name] = [_tensor(array) for array in value]
-        elif isinstance(value, dict) and all(isinstance(a, np.ndarray) for a in value.values()):
-            kept[name] = {key: _tensor(array) for key, array in value.items()}
+        was = vars(before).get(name)
+        if isinstance(value, Strategy) and isinstance(was, Strategy):
+            kept[name] = _kept(value, was)
+            continue
+        try:
+            kept[name] = _saved(value)
+        except TypeError as error:
+            if _looks(value) != _looks(was):
+                raise ValueError(
+                    "federated.strategy must change only numbers, arrays, and lists and mappings "
+                    f"of them, got {error} in {type(strategy).__name__}.{name}"
+                ) from error
     return kept
 
 
@@ -152,16 +164,47 @@ def _restore(strategy: Strategy, kept: Mapping[str, Any]) -> None:
         inner = vars(strategy).get(name)
         if isinstance(inner, Strategy):
             _restore(inner, value)
-        elif isinstance(value, Mapping):
-            setattr(strategy, name, {key: tensor.numpy().copy() for key, tensor in value.items()})
-        elif isinstance(value, list):
-            setattr(strategy, name, [tensor.numpy().copy() for tensor in value])
         else:
-            setattr(strategy, name, value)
+            setattr(strategy, name, _loaded(value))
 
 
-def _tensor(array: Any) -> Tensor:
-    return torch.from_numpy(np.asarray(array).copy())
+def _saved(value: Any) -> Any:
+    """Returns a value as tensors and plain values.
+
+    Raises:
+        TypeError: If it holds something else than numbers, words, arrays and their records.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        return torch.from_numpy(np.array(value))
+    if value is None or isinstance(value, int | float | str):
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(map(_saved, value))
+    if type(value) is dict:
+        return {key: _saved(part) for key, part in value.items()}
+    if isinstance(value, ArrayRecord):
+        return {RECORD: _saved(arrays_of(value))}
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _loaded(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.numpy().copy()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_loaded, value))
+    if isinstance(value, Mapping):
+        if RECORD in value:
+            return ArrayRecord({k: Array(array) for k, array in _loaded(value[RECORD]).items()})
+        return {key: _loaded(part) for key, part in value.items()}
+    return value
+
+
+def _looks(value: Any) -> bytes | None:
+    """Returns what tells a change of a value; None where nothing does, as of functions."""
+    try:
+        return pickle.dumps(value)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return None
 
 
 @contextmanager

@@ -291,6 +291,13 @@ def test_a_file_without_a_tensor_is_refused(tmp_path, key):
         SyntheticSet.load(tmp_path / "set")
 
 
+def test_a_file_that_is_cut_short_is_refused(tmp_path):
+    save_file(TENSORS, tmp_path / "set", METADATA)
+    (tmp_path / "cut").write_bytes((tmp_path / "set").read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"cut must be a whole safetensors file, got "):
+        SyntheticSet.load(tmp_path / "cut")
+
+
 def test_a_file_without_any_metadata_is_refused_with_all_that_is_missing(tmp_path):
     save_file(TENSORS, tmp_path / "set")
     with pytest.raises(ValueError, match="must hold mean, num_classes, origin, std, got none"):

@@ -1,11 +1,13 @@
 """One call in Python makes the set that the command line makes."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from distill.synthetic import SyntheticSet
-from experiments.methods import condensed, method
+from experiments.methods import condensed, method, scored
 from experiments.run import run
 
 WORDS = {
@@ -35,6 +37,9 @@ def test_the_set_is_that_of_the_command(name, tmp_path):
     assert ours.data.images.equal(theirs.data.images)
     assert ours.data.labels.equal(theirs.data.labels)
     assert ours.normalisation == theirs.normalisation
+    recorded = json.loads((folder / "record.json").read_text())["metrics"]["accuracy"]
+    heard = [word for word in WORDS[name] if word.startswith(("network", "seed"))] + quick[:3]
+    assert scored(ours, mine["x_test"], mine["y_test"], *heard, "threads=1") == [recorded]
 
 
 def test_images_without_channels_and_tensors_are_taken():
@@ -60,6 +65,8 @@ def test_images_without_channels_and_tensors_are_taken():
         ({}, ["ipc=0"], r"^ipc must be >= 1, got 0$"),
         ({}, ["network.depth=5"], r"^convnet depth must be <= 4 for images of 16x16, got 5"),
         ({}, ["device=gpu"], r"^unknown device .gpu.; known: auto, cpu, cuda$"),
+        ({}, ["dataset.train_images=20"], r"^words must say .* got dataset.train_images=20, which"),
+        ({}, ["+evaluation.networks=1"], r"^words must say how images are made small, got \+eval"),
         ({}, ["iterations=3"], r"^unknown setting 'iterations'; did you mean method\.iterations\?"),
     ],
 )
@@ -68,6 +75,13 @@ def test_what_cannot_be_made_small_is_told(change, words, message):
     images, labels = change.get("x", mine["x_train"]), change.get("y", mine["y_train"])
     with pytest.raises(ValueError, match=message):
         condensed("dm", images, labels, *words)
+
+
+def test_images_of_other_classes_are_not_scored_on():
+    mine = arrays()
+    small = condensed("random", mine["x_train"], mine["y_train"], "ipc=1")
+    with pytest.raises(ValueError, match=r"^labels must be of 3 classes, got 2$"):
+        scored(small, mine["x_test"][:2], [0, 1], "network=mlp")
 
 
 def test_an_unknown_method_is_told_with_the_nearest():

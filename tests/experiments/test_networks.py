@@ -1,12 +1,17 @@
 """A network that can't take the images is told before anything runs, wherever it is named."""
 
+import math
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
 
 import pytest
 import torch
+from torch import nn
 
 from distill.images import LabelledImages
-from distill.networks import MLP, ConvNet
+from distill.networks import MLP, Architecture, ConvNet, ImageShape, Network
 from distill.resnet import ResNet18
 from experiments.build import plan
 from experiments.cli import main
@@ -50,6 +55,25 @@ def test_every_field_of_a_scenario_is_looked_into(verb):
 @pytest.mark.parametrize("name", known("network"))
 def test_every_network_takes_the_digits(name):
     check_networks(plan("distillation", ["method=random", f"network={name}"]).scenario, digits())
+
+
+@final
+@dataclass(frozen=True)
+class Normalised(Architecture):
+    """A network of one's own, with a module that normalises."""
+
+    norm: Callable[[int], nn.Module]
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> Network:
+        channels, *sides = image_shape
+        embedding = nn.Sequential(self.norm(channels), nn.Flatten())
+        return Network(embedding, channels * math.prod(sides), num_classes)
+
+
+def test_a_network_that_looks_at_the_whole_batch_is_refused():
+    check_networks([Normalised(nn.InstanceNorm2d)], digits())
+    with pytest.raises(ValueError, match=r"by itself, got BatchNorm2d at embedding.0, which looks"):
+        check_networks([Normalised(nn.BatchNorm2d)], digits())
 
 
 def test_asking_costs_no_random_number():

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import math
 import subprocess
 import sys
@@ -216,6 +217,24 @@ def test_two_processes_never_make_the_same_run(tmp_path):
     assert not folder.completed()
     run(kind, words, command="test")
     assert folder.completed()
+
+
+def test_a_run_that_other_code_has_completed_is_told_to_be(tmp_path, monkeypatch, caplog):
+    def told(made, now):
+        caplog.clear()
+        monkeypatch.setattr("experiments.record.git_commit", lambda: now)
+        RunFolder(folder).write_record({"status": "completed", "git": made})
+        assert run(kind, words, command="test") == folder
+        return caplog.text.partition("completed before")[2].strip()
+
+    kind, words = words_of("federated", tmp_path)
+    folder = folder_of(plan(kind, words)).path
+    folder.mkdir(parents=True)
+    caplog.set_level(logging.INFO)
+    assert [told("a", "a"), told(None, None)] == ["", ""]
+    again = "; remove it to run it by that of today"
+    assert told("a", "b") == f"by the code of a{again}"
+    assert told("a+", "a+") == f"by the code of a+{again}"
 
 
 def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):

@@ -60,6 +60,48 @@ def test_arms_whose_parts_differ_in_a_number_are_named_by_it(run):
     assert [arm.label for arm in arms] == ["dm · factor 2", "dm · factor 4"]
 
 
+def test_arms_of_two_sizes_that_differ_in_more_are_named_by_it(run):
+    def arms(steps):
+        sized = {1: {"ipc": 1}, 10: {"ipc": 10}}
+        parts = {n: {**size, "method": {"steps": steps(n)}} for n, size in sized.items()}
+        return sorted(arm.label for arm in group([run(config=c) for c in parts.values()]))
+
+    assert arms(lambda _: 300) == ["dm · ipc 1", "dm · ipc 10"]
+    assert arms(lambda ipc: 50 * ipc) == ["dm · ipc 1 · steps 50", "dm · ipc 10 · steps 500"]
+
+
+def test_a_size_that_is_repeated_within_a_method_is_no_difference(run):
+    configs = ({"buffer": {"images": n}, "m": {"buffer": {"images": n}}} for n in (20, 50))
+    arms = group([run("replay-dm", "continual", config=config) for config in configs])
+    assert sorted(arm.label for arm in arms) == ["replay-dm · 20 images", "replay-dm · 50 images"]
+
+
+def test_what_a_stream_tells_and_whether_it_comes_once_are_said(run, section):
+    kind = {"_target_": "fedcl.streams.class_incremental.ClassIncremental"}
+    told = ({"tells_tasks": False}, {"tells_tasks": True}, {"tells_tasks": False, "online": True})
+    streams = [{"stream": {"online": False} | kind | of} for of in told]
+    found = section(*(run("naive-dm", "continual", config=config) for config in streams))
+    assert {arm.label for arm in found.arms} == {
+        "naive-dm · tasks untold · offline",
+        "naive-dm · tasks told · offline",
+        "naive-dm · tasks untold · online",
+    }
+    assert shared_tags(found.arms[:1])[0] == "class incremental"
+    assert len(found.rivals) == 3
+
+
+def test_a_strategy_of_flowers_is_named_even_where_it_is_alone(run):
+    strategy = {"federated": {"strategy": {"_target_": "flwr.serverapp.strategy.FedAdam"}}}
+    arms = group([run("flower", "federated", config=strategy), run("fedavg", "federated")])
+    assert sorted(arm.label for arm in arms) == ["fedavg", "flower · fedadam"]
+
+
+def test_a_simulated_link_is_named_beside_none(run):
+    link = {"link": {"_target_": "fedcl.federated.link.Link"}}
+    arms = group([run("fedavg", "federated", config=config) for config in (link, {})])
+    assert sorted(arm.label for arm in arms) == ["fedavg", "fedavg · link"]
+
+
 def test_settings_that_follow_from_the_method_stay_out_of_labels(run):
     steps = {"dm": 300, "random": 0}
     arms = group([run(name, config={"method": {"steps": n}}) for name, n in steps.items()])

@@ -160,7 +160,7 @@ def test_each_stream_has_its_own_chart_over_bytes(run, section):
     arms = [memory(run, "replay-dm", n, stream=stream) for n in (20, 50) for stream in streams]
     by_title = {plate.title: plate for plate in plates(section(*arms), Palette.of(["dm"]))}
     assert [panel.name for panel in by_title["Accuracy over buffer bytes"].panels] == [
-        "continual-digits-buffer-classincremental",
+        "continual-digits-buffer-class-incremental",
         "continual-digits-buffer-permuted",
     ]
 

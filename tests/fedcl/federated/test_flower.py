@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideFixedClipping,
     DifferentialPrivacyServerSideAdaptiveClipping,
@@ -120,6 +121,56 @@ def test_the_strategy_given_is_never_changed(plain, aggregated):
     before = copy.deepcopy(vars(strategy))
     aggregated(FlowerStrategy(1, plain(), strategy), 0.0, [[(1, 1.0), (1, 2.0)]])
     assert vars(strategy) == before
+
+
+class Remembering(FedAvg):
+    """Keeps what it has seen, in several ways, and answers with how often it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.last, self.scale = [], None, (1.0, {"a": np.ones(2)})
+
+    def aggregate_train(self, server_round, replies):
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        self.seen.append(float(len(self.seen)))
+        before = 0.0 if self.last is None else self.last["w"].numpy()
+        self.last = arrays
+        self.scale = (self.scale[0] * 2, {"a": self.scale[1]["a"] + 1})
+        total = np.array(before + len(self.seen), dtype=np.float32)
+        return ArrayRecord({"w": Array(total)}), metrics
+
+
+def test_lists_records_and_what_is_nested_outlast_a_round(plain, aggregated):
+    # three rounds of clients that all send 5: what came a round before, and the rounds so far
+    rows = [[(1, 5.0), (1, 5.0)]] * 3
+    server = aggregated(FlowerStrategy(3, plain(), Remembering()), 0.0, rows)
+    assert server.weights["w"].numpy() == 5 + 3
+    assert server.kept["seen"] == [0.0, 1.0, 2.0]
+    assert server.kept["scale"][0] == 8.0
+    assert server.kept["scale"][1]["a"].tolist() == [4.0, 4.0]
+
+
+def test_a_strategy_that_changes_what_cannot_be_kept_is_refused(plain, aggregated):
+    class Drawing(FedAvg):
+        def __init__(self):
+            super().__init__()
+            self.rng = np.random.default_rng(0)
+
+        def aggregate_train(self, server_round, replies):
+            self.draw()
+            return super().aggregate_train(server_round, replies)
+
+        def draw(self):
+            """Leaves the generator as it is."""
+
+    class Drawn(Drawing):
+        def draw(self):
+            self.rng.random()
+
+    row = [[(1, 1.0), (1, 2.0)]]
+    aggregated(FlowerStrategy(1, plain(), Drawing()), 0.0, row)
+    with pytest.raises(ValueError, match=r"must change only numbers, .* a Generator in Drawn.rng$"):
+        aggregated(FlowerStrategy(1, plain(), Drawn()), 0.0, row)
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(plain, world):
