@@ -22,6 +22,19 @@ def imported_packages(file: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+ADAPTERS = {"fedcl/continual/avalanche.py", "fedcl/continual/avalanche_loop.py"}
+
+
+def test_only_adapters_import_avalanche():
+    importing = {
+        str(file.relative_to(ROOT))
+        for package in ("distill", "fedcl", "experiments")
+        for file in (ROOT / package).rglob("*.py")
+        if "avalanche" in imported_packages(file)
+    }
+    assert importing == ADAPTERS
+
+
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_package_imports_nothing_above_it(package):
     for file in (ROOT / package).rglob("*.py"):

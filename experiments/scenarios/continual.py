@@ -54,6 +54,13 @@ class Continual(Scenario):
                 "training.epochs must be 1 where stream.online is true, since each image is seen "
                 f"once, got {self.training.epochs}; take stream=class_incremental for more"
             )
+        replayed = self.continual.replayed
+        if self.stream.online and replayed is not None and replayed.budget.staged is None:
+            raise ValueError(
+                "buffer.staged must be given where stream.online is true, since images that wait "
+                "for the memory are kept as well, got null; take buffer.staged=50, or "
+                "stream=class_incremental, where an experience is at hand until it ends"
+            )
 
     def prepare(self, device: str) -> Run:
         """Loads the data, checks that every network takes it, and makes the learner."""

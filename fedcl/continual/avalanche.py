@@ -79,6 +79,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         images: int,
         normalisation: Normalisation | None = None,
         seed: int = 0,
+        staged: int | None = None,
     ) -> Self:
         """Returns an empty policy for a benchmark, as a script of Avalanche's asks for one.
 
@@ -92,6 +93,8 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             images: Images in all, the strategy's ``mem_size``.
             normalisation: The map that the transforms end with; None: images stay in [0, 1].
             seed: Names the random streams.
+            staged: For online streams: images that wait, beside the others, until the method
+                makes them small together; None: it does so after every experience.
 
         Raises:
             ValueError: If the images don't suit the normalisation, or the classes the budget,
@@ -103,7 +106,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         channels = first.image_shape[0]
         normalisation = normalisation or Normalisation([0.0] * channels, [1.0] * channels)
         _check_range(first.images, normalisation)
-        budget = Budget(images, None, "adaptive", Uint8())
+        budget = Budget(images, None, "adaptive", Uint8(), staged=staged)
         memory = Memory.empty(budget, first.image_shape, first.num_classes, normalisation)
         return cls(memory, method, seed, tasks)
 
@@ -122,11 +125,17 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.post_adapt(strategy, strategy.experience)
 
     def post_adapt(self, agent: Any, exp: Any) -> None:
-        """Learns an experience, where the agent computes, a strategy say; on the CPU for None."""
+        """Learns an experience, where the agent computes, a strategy say; on the CPU for None.
+
+        Where the budget has a stage, its images join those that wait, until so many do; those
+        that still wait when the stream ends are not learnt.
+        """
         seed = subseed(self.seed, "memory", int(exp.current_experience))
         real = images_of(exp.dataset, self.memory.num_classes)
         real = real.to(getattr(agent, "device", "cpu"))
-        self.hold(self.memory.learn(real, self.method, seed))
+        staged = self.memory.budget.staged is not None
+        learnt = self.memory.streamed if staged else self.memory.learn
+        self.hold(learnt(real, self.method, seed))
 
     def resize(self, strategy: Any, new_size: int) -> None:
         """Refuses: the budget is fixed when the memory is made.

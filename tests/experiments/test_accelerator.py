@@ -111,11 +111,11 @@ def test_every_strategy_learns_there(strategy, tmp_path):
 
 
 CONTINUAL = {
-    **{stream: f"stream={stream}" for stream in known("stream") if stream != "sequence"},
+    **{s: f"stream={s}" for s in known("stream") if s not in ("sequence", "online")},
     **{
         store: f"storage={store} buffer.images=null buffer.bytes=4000" for store in known("storage")
     },
-    "staged": "stream=online buffer.staged=10",
+    "online": "stream=online buffer.staged=10",
 }
 
 

@@ -20,13 +20,15 @@ TOY = {"sequence": ["stream.sizes=[4,6]"], "rotated": ["stream.experiences=3"]}
 TOY |= {"permuted": ["stream.experiences=3"], "blurry": ["stream.experiences=2"]}
 SMALL = ["network=mlp", "dataset.train_images=60", "training.epochs=1", "threads=1"]
 MEMORY = ["method=random", "buffer.images=20"]
+STAGED = 10
 METHODS = {"naive": [], "joint": [], "cumulative": [], "replay": MEMORY, "gdumb": MEMORY}
 
 
 def words_of(stream: str, method: str = "naive") -> list[str]:
+    staged = [f"buffer.staged={STAGED}"] if METHODS[method] and stream == "online" else []
     return [
         *(f"stream={stream}", *TOY.get(stream, [])),
-        *(f"continual={method}", *METHODS[method], *SMALL),
+        *(f"continual={method}", *METHODS[method], *staged, *SMALL),
     ]
 
 
@@ -76,7 +78,7 @@ def test_bounds_learn_every_view_of_a_domain_incremental_stream(method, tmp_path
 def test_every_stream_can_be_planned(stream, tmp_path, monkeypatch):
     monkeypatch.setattr(pace, "LOOK", 0.0)
     told = forecast(plan("continual", [*words_of(stream, "replay"), f"output={tmp_path}"]))
-    assert told.value("buffer") == 20 * 65
+    assert told.value("buffer") == (20 + STAGED * (stream == "online")) * 65
     assert told.value("time") > 0
 
 
@@ -113,12 +115,11 @@ def test_a_learner_goes_on_bit_identically_between_experiences(stream):
 
 
 def test_online_streams_take_one_pass_in_batches_of_ten_unless_a_method_trains_on_its_memory():
-    recipes = {
-        method: plan(
-            "continual", ["stream=online", f"continual={method}", *METHODS[method]]
-        ).scenario.training
-        for method in ("naive", "gdumb")
-    }
+    def recipe(method):
+        words = [word for word in words_of("online", method) if word != "training.epochs=1"]
+        return plan("continual", words).scenario.training
+
+    recipes = {method: recipe(method) for method in ("naive", "gdumb")}
     assert (recipes["naive"].epochs, recipes["naive"].batch) == (1, 10)
     assert recipes["naive"].learning_rate == 0.1
     assert recipes["gdumb"].epochs == 128
@@ -184,6 +185,14 @@ def test_clients_refuse_a_stream_that_tells_tasks():
             "continual",
             "continual=naive training.epochs=2",
             r"^training\.epochs must be 1 .* got 2;",
+        ),
+        *(
+            (
+                "continual",
+                f"continual={method} method={filler} buffer.images=20 training.epochs=1",
+                r"^buffer\.staged must be given where stream.online is true, .* got null; take",
+            )
+            for method, filler in (("er_ace", "random"), ("gdumb", "dm"), ("replay", "idc"))
         ),
         (
             "federated_continual",

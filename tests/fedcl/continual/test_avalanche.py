@@ -12,6 +12,7 @@ from avalanche.benchmarks import (
     nc_benchmark,
     task_incremental_benchmark,
 )
+from avalanche.benchmarks.scenarios import split_online_stream
 from avalanche.benchmarks.utils import as_classification_dataset
 from avalanche.models import MTSimpleMLP, SCRModel, SimpleMLP
 from avalanche.training import ER_ACE, SCR, Naive
@@ -28,7 +29,7 @@ from distill.condenser import Condenser, Task, condense, even_counts
 from distill.coresets import KMeans
 from distill.images import LabelledImages, Normalisation
 from distill.rng import subseed
-from fedcl.continual.avalanche import CondensedBuffer, ConstantRatioReplay, Tensors
+from fedcl.continual.avalanche import CondensedBuffer, ConstantRatioReplay, Tensors, images_of
 from fedcl.memory import Budget, Memory
 from fedcl.stores.float32 import Float32
 
@@ -148,6 +149,25 @@ def test_a_policy_made_for_a_benchmark_stays_in_its_budget():
         policy.post_adapt(None, experience)
         sizes.append([len(policy.buffer_groups[label].buffer) for label in policy.buffer_groups])
     assert sizes == [[4, 3], [2, 2, 2, 1], [2, 1, 1, 1, 1, 1]]
+
+
+def test_images_of_an_online_stream_wait_until_so_many_do(common):
+    # 48 images, four at a time, learnt ten by ten, the tenth in the middle of a batch.
+    benchmark = split(pixels())
+    policy = CondensedBuffer.of(benchmark, KMeans(), images=12, staged=10)
+    strategy = replay(policy, common)
+    held = policy.memory
+    for index, part in enumerate(split_online_stream(benchmark.train_stream, 4)):
+        strategy.train(part)
+        real = images_of(part.dataset, 6)
+        held = held.streamed(real, KMeans(), subseed(0, "memory", index))
+        assert policy.memory.data().images.equal(held.data().images)
+        assert policy.memory.bytes == (len(held) + len(held.stage)) * 65
+        came = 4 * (index + 1)
+        assert (int(policy.memory.seen.sum()), len(policy.memory.stage)) == (
+            came // 10 * 10,
+            came % 10,
+        )
 
 
 def test_images_come_back_as_evaluation_sees_them():

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from avalanche.benchmarks.datasets import dataset_utils
 
@@ -8,6 +11,15 @@ from fedcl.continual.late import SETTINGS, avalanche_loop
 def settings(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     return SETTINGS.expanduser()
+
+
+def test_filters_of_warnings_stay_as_they_are_while_avalanche_is_imported():
+    code = (  # in a process of its own, since later imports do nothing
+        "import warnings; before = list(warnings.filters)\n"
+        "from fedcl.continual.late import avalanche_loop; avalanche_loop()\n"
+        "assert warnings.filters == before, warnings.filters"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("half_written", [False, True])
