@@ -1,5 +1,6 @@
 """The one call behind ``method=``: a large labelled set in, a small one out."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ class Task:
         given: Weights of networks that the set is to be good for, oldest first; none: empty.
         networks: Names the random streams of networks that know nothing of the images, so that
             tasks of one name see the same ones; None: this task's ``seed`` does.
+        withheld: Numbers that a decoded set may not use, >= 0, of those of ``counts`` pixel images.
     """
 
     real: LabelledImages
@@ -36,6 +38,7 @@ class Task:
     seed: int
     given: Sequence[Mapping[str, Tensor]] = ()
     networks: int | None = None
+    withheld: int = 0
 
     def __post_init__(self) -> None:
         if (
@@ -58,6 +61,11 @@ class Task:
     def classes(self) -> list[int]:
         """The classes that get images, ascending."""
         return [int(label) for label in self.counts.nonzero().flatten()]
+
+    @property
+    def numbers(self) -> int:
+        """The numbers of as many pixel images as it counts."""
+        return int(self.counts.sum()) * math.prod(self.real.image_shape)
 
     @property
     def labels(self) -> Tensor:
@@ -105,6 +113,13 @@ class Condenser(ABC):
             state: What an earlier iteration's step left, to go on from there.
         """
 
+    def check(self, task: Task) -> None:  # noqa: B027  most methods take any
+        """Refuses a task that has too few numbers for any set, before work begins.
+
+        Raises:
+            TooFewNumbersError: If it has.
+        """
+
 
 @final
 @dataclass(frozen=True)
@@ -127,6 +142,10 @@ class Given(Condenser):
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         """Yields the method's steps."""
         yield from self.method.steps(replace(task, given=self.given), state)
+
+    def check(self, task: Task) -> None:
+        """As the method."""
+        self.method.check(task)
 
 
 def pixels_alone(condenser: Condenser) -> None:

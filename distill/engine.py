@@ -23,7 +23,7 @@ from torch import Tensor
 from distill.checks import at_least, positive, whole
 from distill.condenser import Condenser, State, Step, Task
 from distill.divergence import BOUND, LEAST, finite, usual_loss
-from distill.initialise import first_code
+from distill.initialise import first_code, paid
 from distill.labels import Labels
 from distill.learned import LABELS, RATES, Learned
 from distill.objectives.base import Objective
@@ -82,6 +82,10 @@ class Distillation(Condenser):
     def makes_pixels(self) -> bool:
         """Whether the parameterisation is free pixels."""
         return self.parameterisation.is_plain
+
+    def check(self, task: Task) -> None:
+        """Refuses a task whose numbers don't pay for an image of every class."""
+        paid(self.parameterisation, task, self.labels.numbers(task.real.num_classes))
 
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         """Yields every optimiser step.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from distill.condenser import Condenser, Task, condense
 from distill.images import LabelledImages
-from distill.parameterisations.base import Code, Parameterisation
+from distill.parameterisations.base import Code, Parameterisation, Parameters
 from distill.synthetic import Origin
 
 
@@ -27,9 +27,7 @@ def first_code(
         ValueError: If the numbers don't pay for a row of every class, or decoders put out
             something else than such images.
     """
-    learned = parameterisation.decoding(task.real, task.seed, [True])
-    paying = Code(parameterisation, learned, task.counts, task.real.image_shape)
-    rows = parameterisation.rows(paying, label)  # refused before a generator is fitted
+    rows, learned = paid(parameterisation, task, label)  # refused before a generator is fitted
     decoding = {**learned, **parameterisation.decoding(task.real, task.seed, [False])}
     counts = rows.minimum(task.real.counts.cpu())
     small = condense(start, Task(task.real, counts, task.normalisation, task.seed))
@@ -37,6 +35,24 @@ def first_code(
     parameterisation.source.project_(code.parameters, task.normalisation)
     _check_output(code)
     return code, small.origin
+
+
+def paid(
+    parameterisation: Parameterisation, task: Task, label: int = 0
+) -> tuple[Tensor, Parameters]:
+    """Returns the rows of each class that a task pays for, and what learned decoders start from.
+
+    Args:
+        parameterisation: How the images are kept.
+        task: As of :func:`first_code`.
+        label: Likewise.
+
+    Raises:
+        TooFewNumbersError: If the numbers don't pay for a row of every class.
+    """
+    learned = parameterisation.decoding(task.real, task.seed, [True])
+    paying = Code(parameterisation, learned, task.counts, task.real.image_shape)
+    return parameterisation.rows(paying, label, task.withheld), learned
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from distill.parameterisations.described import describe, rebuild
 from distill.stores import RANGE_BYTES, itemsize, pack, unpack
 
 Origin = Literal["real", "noise"]
+CLASS_BYTES = 4  # of a class of a code: its number, and that of its images
 METADATA = {"num_classes", "mean", "std", "origin"}
 
 
@@ -60,9 +61,9 @@ class SyntheticSet:
     def storage_bytes(self, store: str) -> int:
         """Returns the bytes of the set's own numbers, labels and step sizes in a store.
 
-        Pixels take a label of one byte an image; a code takes four bytes a class for the
-        number of its images; learned labels take a number a class and image besides, and
-        learned step sizes four bytes each in any store.
+        Pixels take a label of one byte an image; a code takes four bytes for each class that it
+        has, which it is and how many images; learned labels take a number a class and image
+        besides, and learned step sizes four bytes each in any store.
 
         Raises:
             ValueError: If the store is unknown.
@@ -74,7 +75,7 @@ class SyntheticSet:
             images = stored_bytes(len(self), self.data.image_shape, store)
         else:
             numbers = self.code.numbers * size + a_range * len(self.code.learned)
-            images = numbers + 4 * self.data.num_classes
+            images = numbers + CLASS_BYTES * int(self.code.counts.count_nonzero())
         return images + soft + itemsize("float32") * len(self.rates)
 
     def stored(self, store: str) -> Self:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
-from distill.condenser import Condenser, Step, Task
+from distill.condenser import Condenser, Task
 from distill.parameterisations.base import TooFewNumbersError
-from distill.stores import itemsize
-from distill.synthetic import SyntheticSet
+from distill.stores import RANGE_BYTES, itemsize
+from distill.synthetic import CLASS_BYTES, SyntheticSet
 
 
 def kept_bytes(small: SyntheticSet, store: str) -> int:
@@ -15,13 +16,29 @@ def kept_bytes(small: SyntheticSet, store: str) -> int:
     return small.storage_bytes(store) + small.given_bytes
 
 
+def check_fits(method: Condenser, task: Task, most: int, store: str) -> None:
+    """Refuses bytes that hold no set of a task, as far as that is known before it is begun.
+
+    Args:
+        method: Makes the set.
+        task: As of :func:`fitted`.
+        most: Bytes that the set may take.
+        store: The type of numbers.
+
+    Raises:
+        ValueError: If they are too few.
+    """
+    with _told(task, most):
+        method.check(_fitting(task, store, most))
+
+
 def fitted(
     method: Condenser, task: Task, store: str, most: int, soft: bool = False
 ) -> SyntheticSet:
     """Returns the small set of a task as it is read back from a store.
 
-    A set's own overhead, such as its counts and the ranges of its numbers, isn't known before
-    it is begun; where it is too large, the task asks for fewer images.
+    What a set takes beside its images isn't known before it is begun; where that is too much,
+    fewer numbers may be used.
 
     Args:
         method: Makes the set.
@@ -33,29 +50,37 @@ def fitted(
     Raises:
         ValueError: If a set of an image a class takes more.
     """
+    task = _fitting(task, store, most)
     while True:
         steps = method.steps(task)
-        last = _first(steps, task, most)
+        with _told(task, most):
+            last = next(steps)
         begun = _named(last.result(), soft)
         excess = kept_bytes(begun, store) - most
         if excess <= 0:
             *_, last = last, *steps
             return _named(last.result(), soft).stored(store)
-        one = len(task.classes) * math.prod(task.real.image_shape) * itemsize(store)
-        left = task.counts[task.classes] - math.ceil(excess / one)
-        if left.min() < 1:
+        withheld = task.withheld + math.ceil(excess / itemsize(store))
+        if withheld >= task.numbers:
             raise ValueError(
                 f"the buffer must hold this method's set of classes {task.classes}, which takes "
                 f"{most + excess} bytes, {begun.given_bytes} of them a generator's, got {most}"
             )
-        counts = task.counts.clone()
-        counts[task.classes] = left
-        task = replace(task, counts=counts)
+        task = replace(task, withheld=withheld)
 
 
-def _first(steps: Iterator[Step], task: Task, most: int) -> Step:
+def _fitting(task: Task, store: str, most: int) -> Task:
+    """Returns the task with the least numbers withheld that a set takes beside its images."""
+    beside = CLASS_BYTES * len(task.classes) + (RANGE_BYTES if store == "uint8" else 0)
+    excess = task.numbers * itemsize(store) + beside - most
+    return replace(task, withheld=max(0, math.ceil(excess / itemsize(store))))
+
+
+@contextmanager
+def _told(task: Task, most: int) -> Iterator[None]:
+    """Says of which buffer's part the numbers are too few."""
     try:
-        return next(steps)
+        yield
     except TooFewNumbersError as error:
         raise ValueError(
             f"the buffer has {most} bytes for classes {task.classes}: {error}"

@@ -189,24 +189,25 @@ class Parameterisation:
             parameters |= {f"{position}.{name}": value for name, value in own.items()}
         return parameters
 
-    def rows(self, code: "Code", label: int) -> Tensor:
+    def rows(self, code: "Code", label: int, withheld: int = 0) -> Tensor:
         """Returns the rows of each class that the numbers of as many pixel images pay for.
 
         Args:
             code: The decoders' parameters, and the pixel images of each class.
             label: Numbers of the label of one image, which both would store; 0: a hard label.
+            withheld: Numbers of these images that may not be used.
 
         Raises:
             TooFewNumbersError: If they don't pay for a row of every class.
         """
-        rows = self._paid(code, code.counts, label)
+        rows = self._paid(code, code.counts, label, withheld)
         unpaid = (code.counts > 0) & (rows < 1)
         if unpaid.any():
-            least = self._least(code, label)
+            least = self._least(code, label, withheld)
             raise TooFewNumbersError(
                 self._too_few(code, int(code.counts.where(unpaid, MOST).argmin()))
                 if least == MOST
-                else self._too_small(code, label, least)
+                else self._too_small(code, label, withheld, least)
             )
         return rows
 
@@ -217,8 +218,8 @@ class Parameterisation:
             "for a row; give the class more, or take parameterisation=pixels"
         )
 
-    def _too_small(self, code: "Code", label: int, least: int) -> str:
-        numbers = self._numbers(code, code.counts, label)
+    def _too_small(self, code: "Code", label: int, withheld: int, least: int) -> str:
+        numbers = self._numbers(code, code.counts, label) - withheld
         return (
             f"ipc must be >= {least} for this parameterisation, got {int(code.counts.max())}: "
             f"of {numbers} numbers ({4 * numbers} bytes of float32) decoders take "
@@ -226,7 +227,7 @@ class Parameterisation:
             "take parameterisation=pixels"
         )
 
-    def _least(self, code: "Code", label: int) -> int:
+    def _least(self, code: "Code", label: int, withheld: int) -> int:
         """Returns the least ipc that pays for a row of each class; ``MOST``: none does.
 
         Classes below the largest count stay there, for they have no more real images.
@@ -235,12 +236,12 @@ class Parameterisation:
 
         def pays(ipc: int) -> bool:
             counts = code.counts.clamp(max=ipc).where(few, torch.tensor(ipc))
-            return bool((self._paid(code, counts, label)[wanted] > 0).all())
+            return bool((self._paid(code, counts, label, withheld)[wanted] > 0).all())
 
         return 1 + bisect_left(range(1, MOST), True, key=pays)
 
-    def _paid(self, code: "Code", counts: Tensor, label: int) -> Tensor:
-        numbers = self._numbers(code, counts, label) - code.numbers
+    def _paid(self, code: "Code", counts: Tensor, label: int, withheld: int) -> Tensor:
+        numbers = self._numbers(code, counts, label) - withheld - code.numbers
         budget = Budget(numbers, counts, label * self.branches)
         return self.source.rows(budget, self.shapes(code.image_shape)[0])
 

@@ -72,7 +72,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.hold(memory)
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913  a script's one line
         cls,
         benchmark: Any,
         method: Condenser,

@@ -290,8 +290,8 @@ def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
     """Returns who fills the memory, if there is one.
 
     Raises:
-        ValueError: If the budget is too small, images wait while they are seen again, or classes
-            come back that the memory can't add to.
+        ValueError: If the budget is too small for the classes or a set of them, images wait while
+            they are seen again, or classes come back that the memory can't add to.
     """
     if method.replayed is None:
         return None
@@ -306,6 +306,7 @@ def _keeper(method: ContinualMethod, setting: Setting) -> Keeper | None:
             f"memory as they pass, got {epochs}; take stream=online, or buffer.staged=null"
         )
     memory = Memory.empty(budget, data.image_shape, data.num_classes, setting.normalisation)
+    memory.check(method.replayed.method, (part.train.images() for part in setting.experiences))
     return Keeper(method.replayed, memory, setting.seed, setting.device)
 
 

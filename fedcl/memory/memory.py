@@ -4,7 +4,7 @@ It knows nothing of Avalanche or Flower; both replay from it through an adapter.
 value: learning something new returns another one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self, final
@@ -18,7 +18,7 @@ from distill.networks import ImageShape
 from distill.rng import derive, subseed
 from distill.synthetic import SyntheticSet
 from distill.work import Work, condensing
-from fedcl.factorised import fitted, kept_bytes
+from fedcl.factorised import check_fits, fitted, kept_bytes
 from fedcl.memory.budget import Budget
 from fedcl.stores.base import Frame
 
@@ -171,6 +171,25 @@ class Memory:
 
     def _counted(self) -> Self:
         return replace(self, peak=max(self.peak, self.bytes))
+
+    def check(self, method: Condenser, experiences: Iterable[LabelledImages]) -> None:
+        """Refuses what can't be kept of experiences, as far as that is known before any is learnt.
+
+        Args:
+            method: Makes the small sets.
+            experiences: Normalised images, in their order.
+
+        Raises:
+            ValueError: If a set of decoded images doesn't fit, or an image the store.
+        """
+        if method.makes_pixels:
+            if not self.budget.store.sizes(self.image_shape)[1]:
+                self.budget.store.encode(next(iter(experiences)).images[:1].cpu(), self._frame)
+            return
+        held = self
+        for real in experiences:
+            check_fits(method, *held._reserved(real, 0), self.budget.store.numbers)
+            held = replace(held, seen=held.seen + real.counts)
 
     def learning(self, real: LabelledImages, method: Condenser, seed: int) -> list[Work]:
         """Returns :meth:`learn` undone."""

@@ -185,18 +185,18 @@ def test_storage_counts_targets_besides(small, rng, store, expected):
 
 @pytest.mark.parametrize(
     ("part", "store", "expected"),
-    # and 5 classes of 4 bytes. 4 rows of 3 * 4 * 5 = 60 numbers, a range of 8 bytes
+    # and 3 classes of 4 bytes. 4 rows of 3 * 4 * 5 = 60 numbers, a range of 8 bytes
     [
-        (PARTS[0], "uint8", 240 + 8 + 20),
-        (PARTS[0], "float16", 480 + 20),
-        (PARTS[0], "float32", 960 + 20),
+        (PARTS[0], "uint8", 240 + 8 + 12),
+        (PARTS[0], "float16", 480 + 12),
+        (PARTS[0], "float32", 960 + 12),
         # 3 bases of 60, 4 * 3 coefficients, 2 hallucinators of 27 + 27 + 6 * 7 + 6 * 7 = 138:
         # 468 numbers and 6 ranges
-        (PARTS[1], "uint8", 468 + 48 + 20),
-        (PARTS[1], "float32", 1_872 + 20),
+        (PARTS[1], "uint8", 468 + 48 + 12),
+        (PARTS[1], "float32", 1_872 + 12),
         # 4 rows of 3 * 2 * (8 + 9) = 102 numbers, 2 ranges
-        (PARTS[2], "uint8", 408 + 16 + 20),
-        (PARTS[2], "float16", 816 + 20),
+        (PARTS[2], "uint8", 408 + 16 + 12),
+        (PARTS[2], "float16", 816 + 12),
     ],
     ids=str,
 )
@@ -207,8 +207,8 @@ def test_storage_of_a_code_is_its_numbers_and_four_bytes_a_class(rng, part, stor
 def test_storage_of_a_code_counts_targets_besides(rng):
     small = softened(coded(PARTS[2], rng), rng)
     # 4 * 5 targets
-    assert small.storage_bytes("float16") == 816 + 20 + 40
-    assert small.storage_bytes("uint8") == 408 + 16 + 20 + 20 + 8
+    assert small.storage_bytes("float16") == 816 + 12 + 40
+    assert small.storage_bytes("uint8") == 408 + 16 + 12 + 20 + 8
 
 
 @every_store
@@ -226,7 +226,7 @@ def test_storage_is_what_a_file_holds_beside_labels(rng, tmp_path, part, store):
     held = load_file(tmp_path / "set")
     held.pop("labels")
     assert sum(t.numel() * t.element_size() for t in held.values()) == (
-        small.storage_bytes(store) - 4 * 5
+        small.storage_bytes(store) - 4 * 3
     )
 
 
@@ -243,8 +243,8 @@ def test_storage_of_pixels_is_what_a_file_holds_beside_labels(small, rng, tmp_pa
 def test_what_was_given_is_counted_apart_as_float32(rng):
     small = coded(Parameterisation(Pixels(False), [Doubled()]), rng)
     assert small.given_bytes == 7 * 4
-    # 4 rows of 216 numbers, their range and 5 classes
-    assert small.storage_bytes("uint8") == 864 + 8 + 20
+    # 4 rows of 216 numbers, their range and 3 classes
+    assert small.storage_bytes("uint8") == 864 + 8 + 12
 
 
 def test_nothing_is_given_to_pixels_and_learned_decoders(small, rng):

@@ -10,7 +10,7 @@ import torch
 from distill.condenser import Condenser, State, Step, Task, condense
 from distill.coresets import Random
 from distill.images import LabelledImages, Normalisation
-from distill.initialise import first_code
+from distill.initialise import first_code, paid
 from distill.parameterisations.base import Parameterisation
 from distill.parameterisations.generated import Generated
 from distill.parameterisations.linear_bases import LinearBases
@@ -39,6 +39,9 @@ class Begun(Condenser):
     def makes_pixels(self) -> bool:
         return False
 
+    def check(self, task: Task) -> None:
+        paid(self.parameterisation, task)
+
     def steps(self, task: Task, state: State | None = None) -> Iterator[Step]:
         code, origin = first_code(self.parameterisation, task, Random(), 0)
         images = code.decode(torch.arange(len(code.labels)))
@@ -63,21 +66,20 @@ def memory(images: int, store: Store | None = None) -> Memory:
 
 
 # Two classes have two images each, by hand: 4 x 65 = 260 bytes and 4 x 257 = 1,028. As many
-# numbers, with a range of 8 for uint8 and 4 a class of the task, take 256 + 8 + 16 = 280 and
-# 1,024 + 16 = 1,040: too many; one image less a class 128 + 24 = 152 and 512 + 16 = 528.
-FITS = [(Uint8(), 152, 260), (Float32(), 528, 1028)]
+# numbers, with a range of 8 for uint8 and 4 a class, take 256 + 8 + 8 = 272 and 1,024 + 8 = 1,032:
+# 12 numbers and one too many. The others pay for 244 / 32 = 7 and 255 / 32 = 7 tiles of 16 a class.
+FITS = [(Uint8(), 14 * 16 + 16, 260), (Float32(), 14 * 64 + 8, 1028)]
 
 
 @pytest.mark.parametrize(("store", "taken", "most"), FITS, ids=str)
 def test_a_set_takes_no_more_than_is_reserved_for_its_classes(store, taken, most):
     held = memory(8, store).learn(experience([0, 3]), Begun(TILES), 0)
     assert held.bytes == taken <= most
-    # Four tiles at the numbers of an image.
-    assert held.data().counts.tolist() == [4, 0, 0, 4]
-    assert len(held) == 8
+    assert held.data().counts.tolist() == [7, 0, 0, 7]
+    assert len(held) == 14
     both = held.learn(experience([1, 2]), Begun(TILES), 1)
     assert both.bytes == both.peak == 2 * taken
-    assert both.data().labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert both.data().labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7 + [3] * 7
 
 
 @pytest.mark.parametrize("bases", [2, 7])
@@ -92,7 +94,7 @@ def test_no_budget_is_exceeded(bases, images):
 def test_what_is_replayed_is_what_the_numbers_decode_to_once_stored():
     real = experience([0, 3])
     held = memory(8).learn(real, Begun(TILES), 5)
-    task = Task(real, torch.tensor([1, 0, 0, 1]), NORMAL, 5)
+    task = Task(real, torch.tensor([2, 0, 0, 2]), NORMAL, 5, withheld=12)
     expected = condense(Begun(TILES), task).stored("uint8")
     assert held.data().images.equal(expected.data.images)
 
@@ -118,7 +120,7 @@ def test_sets_come_back_from_a_state():
     held = memory(8).learn(experience([0, 3]), Begun(TILES), 0)
     back = memory(8).restored(held.state())
     assert back.data().images.equal(held.data().images)
-    assert (back.bytes, back.seen.tolist()) == (152, [40, 0, 0, 40])
+    assert (back.bytes, back.seen.tolist()) == (240, [40, 0, 0, 40])
     assert (
         back.learn(experience([1, 2]), Begun(TILES), 1)
         .data()
@@ -137,13 +139,32 @@ def test_a_class_that_comes_back_is_refused():
         held.learn(experience([1, 3]), Begun(TILES), 1)
 
 
-def test_bytes_that_hold_no_set_are_refused():
-    # An image a class: 2 x 65 = 130 bytes, of which 128 numbers with 24 of overhead take 152.
-    with pytest.raises(ValueError, match=r"classes \[0, 3\], which takes 152 bytes, 0 .* got 130$"):
-        memory(4).learn(experience([0, 3]), Begun(TILES), 0)
-    bases = Begun(Parameterisation(LinearBases(7, 9)))
-    with pytest.raises(ValueError, match=r"has 260 bytes for classes \[0, 3\]: ipc must be >= "):
-        memory(8).learn(experience([0, 3]), bases, 0)
+def test_an_image_a_class_pays_for_tiles():
+    # 2 x 65 = 130 bytes, of which counts and a range take 16: 114 / 32 = 3 tiles a class.
+    held = memory(4).learn(experience([0, 3]), Begun(TILES), 0)
+    assert (held.data().counts.tolist(), held.bytes) == ([3, 0, 0, 3], 6 * 16 + 16)
+
+
+@pytest.mark.parametrize(("bases", "images"), [(7, 8), (2, 4)])
+def test_bytes_that_hold_no_set_are_refused(bases, images):
+    # As few as 7 bases, or 2 whose numbers pay for all of an image, so that 16 more do not fit.
+    method = Begun(Parameterisation(LinearBases(bases, 9)))
+    told = rf"has {images // 2 * 65} bytes for classes \[0, 3\]: ipc must be >= "
+    for refuse in (
+        lambda held: held.learn(experience([0, 3]), method, 0),
+        lambda held: held.check(method, [experience([0, 3])]),
+    ):
+        with pytest.raises(ValueError, match=told):
+            refuse(memory(images))
+
+
+def test_an_experience_that_pays_for_no_set_is_refused_before_the_others():
+    # Three images a class, 195 bytes: too few for 3 bases of 64 numbers, counts and a range.
+    method = Begun(Parameterisation(LinearBases(3, 9)))
+    whole = [experience([0, 1, 2]), experience([3])]
+    memory(12).check(method, whole[:1])
+    with pytest.raises(ValueError, match=r"has 195 bytes for classes \[3\]: ipc must be >= "):
+        memory(12).check(method, whole)
 
 
 @final
