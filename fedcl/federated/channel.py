@@ -7,9 +7,10 @@ are fed back; the server takes :math:`x + Q(\delta)` for its weights, x being th
 Downlink. The server keeps the view :math:`\hat{x}` that clients have, sends
 :math:`q = Q(x - \hat{x})`, and both sides set :math:`\hat{x} \leftarrow \hat{x} + q`. What a
 round leaves out is in the next round's difference, so nothing else is to be remembered. A client
-whose last round wasn't the last one has an older view, and gets the new one as it is. Before the
-first message all know the first network, so that it is never sent; and a change of nothing at all
-isn't sent either.
+that wasn't asked in some rounds has an older view, and gets the changes that it missed as well;
+where these are no fewer bytes than the view, or its last answer failed, the view as it is. Before
+the first message all know the first network, so that it is never sent; and a change of nothing at
+all isn't sent either.
 
 Images of small sets are compressed one by one on their way up, whatever was sent before.
 
@@ -38,7 +39,7 @@ from fedcl.compression.base import Compressor
 from fedcl.compression.images import CompressedImages
 from fedcl.federated.base import IMAGES, MODEL, Records, World
 from fedcl.stores.base import Store
-from fedcl.wire import BadUploadError, check_weights, pack_tensors, pack_weights
+from fedcl.wire import BadUploadError, check_weights, pack_tensors, pack_weights, payload_bytes
 
 CHANGE, VIEW, ERROR = "-change", "-view", "-error"  # endings of the names of records
 
@@ -122,13 +123,15 @@ class ClientEnd:
         """Returns what came, decoded."""
         if self.channel.down is None:
             return records
-        plain = {name: record for name, record in records.items() if not name.endswith(CHANGE)}
+        codes = {name: _by_age(records, name) for name in self.vectors}
+        changes = {change for ages in codes.values() for change in ages}
+        plain = {name: record for name, record in records.items() if name not in changes}
         for name in self.vectors:
             if name not in plain:
                 view = self._view(name)
-                if name + CHANGE in records:
-                    change = self.channel.down.decode(records[name + CHANGE], _sizes(view))
-                    view = _plus(view, change)
+                for change in codes[name]:
+                    decoded = self.channel.down.decode(records[change], _sizes(view))
+                    view = _plus(view, decoded)
                 plain[name] = pack_tensors(view)
             self.state[name + VIEW] = plain[name]
         return plain
@@ -193,32 +196,41 @@ class ServerEnd:
     def __init__(self, channel: Channel, vectors: Sequence[str], world: World) -> None:
         self.channel, self.vectors, self.world = channel, vectors, world
         self.views = {name: first_view(name, world) for name in vectors}
-        self.holders = set(range(len(world.clients)))
         self.dense: Records = {}
-        self._changes: Records = {}
+        # The latest rounds' changes, the oldest first; how many of them each client has not had.
+        self._changes: list[Records] = []
+        self._missed = dict.fromkeys(range(len(world.clients)), 0)
+        self._asked = set[int]()
 
     def begin(self, records: Records, number: int) -> None:
         """Takes what a round sends to all; moves the views on."""
         self.dense = records
-        self._changes = {}
+        self._asked = set()
         if self.channel.down is None:
             return
         rng = derive(self.world.seed, "compression", "server", "round", number)
+        changes = dict[str, ArrayRecord]()
         for name in self.vectors:
             view, wanted = self.views[name], dict(records[name].to_torch_state_dict())
             gap = _flat(wanted) - _flat(view)
             if gap.any():
                 code = self.channel.down.encode(gap, _sizes(view), rng)
                 self.views[name] = _plus(view, self.channel.down.decode(code, _sizes(view)))
-                self._changes = {**self._changes, name + CHANGE: code}
+                changes[name] = code
+        self._changes = self._worth([*self._changes, changes])
+        self._missed = {client: missed + 1 for client, missed in self._missed.items()}
 
     def sent(self, client: int) -> Records:
-        """Returns what goes down to a client: changes, or views where it has older ones."""
+        """Returns what goes down to a client: changes, or views where these are shorter."""
         if self.channel.down is None:
             return self.dense
         others = {name: r for name, r in self.dense.items() if name not in self.vectors}
-        if client in self.holders:
-            return {**others, **self._changes}
+        self._asked.add(client)
+        missed = self._missed.get(client, len(self._changes) + 1)
+        if missed <= len(self._changes):
+            ages = enumerate(reversed(self._changes[-missed:]))
+            own = {_aged(n, age): code for age, changes in ages for n, code in changes.items()}
+            return {**others, **own}
         return {**others, **{name: pack_tensors(view) for name, view in self.views.items()}}
 
     def arrived(self) -> Records:
@@ -248,16 +260,35 @@ class ServerEnd:
         return plain
 
     def end(self, accepted: Iterable[int]) -> None:
-        """Notes which clients have this round's views."""
-        self.holders = set(accepted)
+        """Notes which of the clients that were asked have this round's views, all others none."""
+        kept = {
+            client: missed for client, missed in self._missed.items() if client not in self._asked
+        }
+        self._missed = kept | dict.fromkeys(accepted, 0)
+
+    def _worth(self, changes: list[Records]) -> list[Records]:
+        """Returns the latest changes that are fewer bytes than the views, this round's anyway."""
+        views = sum(tensor.nbytes for view in self.views.values() for tensor in view.values())
+        sizes = [payload_bytes(RecordDict({**codes})) for codes in changes]
+        kept = 1
+        while kept < len(changes) and sum(sizes[-kept - 1 :]) < views:
+            kept += 1
+        return changes[-kept:]
 
     def state(self) -> dict[str, Any]:
         """Returns what :meth:`restore` needs, as tensors and plain values."""
-        return {"views": self.views, "holders": sorted(self.holders)}
+        changes = [
+            {name: dict(code.to_torch_state_dict()) for name, code in codes.items()}
+            for codes in self._changes
+        ]
+        return {"views": self.views, "changes": changes, "missed": self._missed}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to where :meth:`state` was taken."""
-        self.views, self.holders = dict(state["views"]), set(state["holders"])
+        self.views, self._missed = dict(state["views"]), dict(state["missed"])
+        self._changes = [
+            {name: pack_tensors(code) for name, code in codes.items()} for codes in state["changes"]
+        ]
 
     def _moved(self, name: str, record: ArrayRecord) -> ArrayRecord:
         """Returns weights that were trained from the view as if from the server's own.
@@ -275,6 +306,18 @@ def first_view(name: str, world: World) -> dict[str, Tensor]:
     """Returns what all know before the first message: the first network; zeros of all else."""
     weights = pack_weights(world.first_network()).to_torch_state_dict()
     return {n: w if name == MODEL else torch.zeros_like(w) for n, w in weights.items()}
+
+
+def _aged(name: str, age: int) -> str:
+    """Returns the name of a record's change, so many rounds ago."""
+    return f"{name}{CHANGE}-{age}" if age else name + CHANGE
+
+
+def _by_age(records: Records, name: str) -> list[str]:
+    """Returns the names of a record's changes, the oldest first."""
+    start = name + CHANGE
+    ages = {n: int(n[len(start) + 1 :] or 0) for n in records if n.startswith(start)}
+    return sorted(ages, key=lambda change: -ages[change])
 
 
 def _flat(tensors: Mapping[str, Tensor]) -> Tensor:

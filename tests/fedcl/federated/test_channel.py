@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, RecordDict
 
 from distill.rng import derive
 from distill.training import train
@@ -15,12 +15,14 @@ from fedcl.compression.half import Half
 from fedcl.compression.quantised import Quantised
 from fedcl.compression.sign import Sign
 from fedcl.compression.top_k import TopK
-from fedcl.federated.channel import Channel
+from fedcl.federated.base import MODEL
+from fedcl.federated.channel import Channel, ClientEnd, ServerEnd
 from fedcl.federated.fedavg import FedAvg
 from fedcl.federated.feddm import FedDM
 from fedcl.federated.scaffold import Scaffold
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
+from fedcl.wire import BadUploadError, payload_bytes
 
 ALL, SOME = Rules(1.0, 1.0), Rules(0.67, 1.0)
 
@@ -92,7 +94,7 @@ def test_the_first_network_is_never_sent(world, plain):
     assert second.totals["payload_bytes"] == 2 * 3 * weights
 
 
-def test_a_client_that_missed_a_round_gets_the_view_as_it_is(world, plain):
+def test_a_client_gets_the_view_where_the_changes_that_it_missed_are_as_long(world, plain):
     # two of three clients a round: who comes again gets float16, who comes back gets float32
     channel = Channel(None, Half())
     _, reports = played(FedAvg(6, plain()), world, 6, channel, SOME)
@@ -103,9 +105,68 @@ def test_a_client_that_missed_a_round_gets_the_view_as_it_is(world, plain):
         for report in reports
     ]
     assert down[0] == dict.fromkeys(took_part[0], 0)
+    took_part[0] = {0, 1, 2}  # as good as: the first round changes nothing
     for before, now, row in zip(took_part, took_part[1:], down[1:], strict=False):
         assert row == {client: (2 if client in before else 4) * d for client in now}
     assert any(not now <= before for before, now in pairwise(took_part))
+
+
+@pytest.mark.parametrize(
+    # Codes of sign are a 32nd of a view and more, those of int8 a quarter: three are less than one.
+    ("code", "most"),
+    [(Sign(), 30), (Quantised(), 3), (Half(), 1)],
+)
+def test_a_client_gets_the_changes_that_it_missed_while_they_are_shorter(world, plain, code, most):
+    rules, rounds = Rules(0.34, 1.0), 9  # one of three clients a round
+    channel = Channel(None, code)
+    _, reports = played(FedAvg(rounds, plain()), world, rounds, channel, rules)
+    sizes = [w.numel() for w in world.first_network().state_dict().values()]
+    whole = 4 * sum(sizes)
+    record = code.encode(torch.randn(sum(sizes)), sizes, torch.Generator())
+    one = payload_bytes(RecordDict({"code": record}))
+    last, seen = dict.fromkeys(range(3), 1), set()
+    for number, report in enumerate(reports, 1):
+        (row,) = report.clients
+        missed = number - last[row["client"]]  # the first round changes nothing
+        last[row["client"]] = number
+        assert row["payload_bytes"] - whole == (one * missed if missed <= most else whole)
+        seen.add(missed)
+    assert max(seen) >= 3
+
+
+@pytest.mark.parametrize("code", [Sign(), Quantised(), TopK(0.2)])
+@pytest.mark.parametrize(
+    ("rules", "refused"),
+    [(Rules(0.34, 1.0), []), (Rules(0.67, 0.5), [(n, 1) for n in range(3, 8)])],
+)
+def test_changes_that_come_late_make_the_view_that_the_server_has(
+    world, plain, code, rules, refused, monkeypatch
+):
+    # What a client was sent before its answer was refused it has, though the server can't know.
+    pairs, views = [], []
+    check, received, begin = FedAvg.check, ClientEnd.received, ServerEnd.begin
+
+    def refusing(self, upload, server):
+        check(self, upload, server)
+        if (server.round, upload.client) in refused:
+            raise BadUploadError("not today")
+
+    def noted(end, records):
+        came = received(end, records)
+        pairs.append((flat(came[MODEL].to_torch_state_dict()), views[-1]))
+        return came
+
+    def moved(end, *args):
+        begin(end, *args)
+        views.append(flat(end.views[MODEL]))
+
+    monkeypatch.setattr(FedAvg, "check", refusing)
+    monkeypatch.setattr(ClientEnd, "received", noted)
+    monkeypatch.setattr(ServerEnd, "begin", moved)
+    _, reports = played(FedAvg(9, plain()), world, 9, Channel(code, code), rules)
+    for mine, view in pairs:
+        torch.testing.assert_close(mine, view, atol=0, rtol=0)
+    assert bool(refused) == (sum(report.totals["failures"] for report in reports) >= 2)
 
 
 def test_error_feedback_brings_back_what_signs_lose(world, plain):
@@ -124,13 +185,13 @@ def test_a_resumed_run_ends_as_an_unbroken_one(world, plain, compressor, method)
     unbroken, first, second = (
         Simulation({"update": method(4, plain())}, world, SOME, channel) for _ in range(3)
     )
-    for number in range(1, 5):
-        unbroken.play("update", number)
+    wanted = [unbroken.play("update", number).totals for number in range(1, 5)]
     first.play("update", 1)
     first.play("update", 2)
     second.restore(first.state())
-    second.play("update", 3)
-    second.play("update", 4)
+    resumed = [second.play("update", number).totals for number in (3, 4)]
+    for key in ("bytes_down", "bytes_up"):
+        assert [row[key] for row in resumed] == [row[key] for row in wanted[2:]]
     ours, theirs = (flat(s.task.weights.to_torch_state_dict()) for s in (unbroken, second))
     assert ours.equal(theirs)
 
@@ -150,8 +211,6 @@ def test_a_bad_code_is_a_counted_failure(world, plain, monkeypatch):
 
 
 def test_weights_as_they_are_are_refused_where_codes_are_due(world, plain, monkeypatch):
-    from fedcl.federated.channel import ClientEnd
-
     monkeypatch.setattr(ClientEnd, "sent", lambda self, records, received, rng: records)
     simulation = Simulation({"update": FedAvg(1, plain())}, world, Rules(1.0, 0.0), Channel(Half()))
     with pytest.raises(RuntimeError, match="records must be compressed, got arrays as it is"):
