@@ -49,13 +49,13 @@ class Trust:
             return
         if self.defence is not None:
             raise ValueError(
-                "defence must be none for a method that uploads no small sets; take "
-                "federated=one_shot or feddm"
+                "defence must be none for a method that uploads no small sets, or more "
+                "than these; take federated=one_shot or feddm"
             )
         if self.attack is not None and self.attack.small_sets:
             raise ValueError(
-                "attack must work on a client's data for a method that uploads no small sets; take "
-                "attack=label_flip, poisoning or malformed"
+                "attack must work on a client's data for a method that uploads no small sets, "
+                "or more than these; take attack=label_flip, poisoning or malformed"
             )
 
     def _check_spread(self, method: Distilling) -> None:

@@ -52,7 +52,7 @@ _PROTOCOL = (
     "stream.online",
     "stream.experiences",
 )
-_ALWAYS = ("federated.strategy._target_",)  # says more than the name does
+_ALWAYS = ("federated.strategy", "federated.strategy._target_")  # says more than the name does
 _PROBLEM = tuple(key for key in _PROTOCOL if key.partition(".")[0] in CONDITIONS)
 # To lack one of these is a value, too: all images, or nothing that compresses or attacks.
 _OPTIONAL = frozenset({"dataset", "compression", "attack", "defence", "link"})
@@ -376,6 +376,8 @@ def tag(key: str, value: Setting | None) -> str:
         noun = key.removesuffix("._target_").rpartition(".")[2]
         return "all training images" if noun == "train_images" else f"no {noun}"
     last = key.rpartition(".")[2]
+    if key == "federated.strategy":
+        return str(value).lower()
     if last == "_target_":
         name = str(value).rpartition(".")[2]
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if key in _IN_WORDS else name

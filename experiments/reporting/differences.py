@@ -42,6 +42,11 @@ _READING = {
     ),
 }
 
+_BESIDE = (
+    "Budgets are those of memories. Some arms keep more beside theirs, such as copies of the "
+    "network: the summary's kept bytes."
+)
+
 
 def differences(section: Section) -> Table | None:
     """Returns each arm against random images and the best other arm among its peers.
@@ -75,9 +80,13 @@ def differences(section: Section) -> Table | None:
         )
         for pair, (arm, other) in shown.items()
     )
-    notes = tuple(_notes(list(tests.values()), _READING[section.headline]))
+    notes = [*_notes(list(tests.values()), _READING[section.headline])]
+    if any(arm.mean("kept_bytes") for pair in shown.values() for arm in pair):
+        notes.append(_BESIDE)
     columns = (*_PAIR, *measures, *_TESTS)
-    return Table(f"{section.slug}-paired", "Which differences are real", columns, rows, notes=notes)
+    return Table(
+        f"{section.slug}-paired", "Which differences are real", columns, rows, notes=tuple(notes)
+    )
 
 
 def _met(section: Section) -> Iterator[tuple[Arm, Arm]]:

@@ -19,8 +19,8 @@ _SUCCESS = (
     "target; with flipped labels, those of the source. A dash: the attack wants no one answer."
 )
 _ASIDE = (
-    "Set aside: uploads of the right form that the defence left out, of those that came. Rare: a "
-    "class that at most two clients hold."
+    "Set aside: uploads of the right form that the defence left out, of those that came, in all "
+    "seeds' means, without intervals, as they are few. Rare: a class that at most two clients hold."
 )
 
 
@@ -37,4 +37,6 @@ def trust(section: Section) -> Table | None:
 
 
 def _row(arm: Arm) -> tuple[Cell, ...]:
-    return (arm.label, float(len(arm.runs)), *(arm.interval(c.key) for c in _COLUMNS))
+    outcome, aside = _COLUMNS[:2], _COLUMNS[2:]
+    means = (*(arm.interval(c.key) for c in outcome), *(arm.mean(c.key) for c in aside))
+    return (arm.label, float(len(arm.runs)), *means)

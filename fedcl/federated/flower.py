@@ -20,15 +20,16 @@ import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import Strategy
 
-from distill.checks import whole
+from distill.checks import one_of, whole
 from distill.rng import subseed
 from distill.training import Recipe
 from fedcl.federated.averaging import arrays_of, check_network, packed, sketched, trained
@@ -42,6 +43,11 @@ from fedcl.federated.base import (
     Upload,
 )
 
+# Those of Flower's that need no argument, and nothing of clients but their weights.
+STRATEGIES = (
+    *("Bulyan", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM", "FedMedian", "FedTrimmedAvg"),
+    *("FedYogi", "Krum", "MultiKrum"),
+)
 RECORD = "flwr.app.ArrayRecord"  # before the arrays of one, in what is kept
 
 
@@ -53,16 +59,31 @@ class FlowerStrategy(FederatedMethod):
     Attributes:
         rounds: Rounds of communication, >= 1.
         local: How a client trains in one round.
-        strategy: As it is before the first round; it is copied, never changed.
+        strategy: As it is before the first round, or the name of one of Flower's, as it comes; it
+            is copied, never changed.
     """
 
     rounds: int
     local: Recipe
-    strategy: Strategy
+    strategy: Strategy | str
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)
+        if isinstance(self.strategy, str):
+            one_of("federated.strategy", self.strategy, STRATEGIES)
+        share = getattr(self.strategy, "fraction_train", 1.0)
+        if share != 1.0:
+            raise ValueError(
+                f"federated.strategy.fraction_train must be 1, got {share}: clients are chosen by "
+                f"participation={share}"
+            )
+
+    def _begun(self) -> Strategy:
+        """Returns the strategy as it is before the first round."""
+        if isinstance(self.strategy, str):
+            return cast(Strategy, getattr(strategies, self.strategy)())
+        return copy.deepcopy(self.strategy)
 
     def broadcast(self, server: ServerTask) -> Records:
         """Returns the global weights.
@@ -72,7 +93,7 @@ class FlowerStrategy(FederatedMethod):
                 them, or sends messages of its own.
         """
         nodes = range(1, len(server.world.clients) + 1)
-        self._configured(copy.deepcopy(self.strategy), server, nodes)
+        self._configured(self._begun(), server, nodes)
         return {MODEL: server.weights}
 
     def local_update(self, task: LocalTask) -> Records:
@@ -94,7 +115,7 @@ class FlowerStrategy(FederatedMethod):
             ValueError: If the strategy returns no weights, waits for more clients, sends messages
                 of its own, or changes what isn't kept from round to round.
         """
-        strategy = copy.deepcopy(self.strategy)
+        strategy = self._begun()
         _restore(strategy, server.kept)
         before = copy.deepcopy(strategy)
         replies = [_reply(upload) for upload in uploads]

@@ -91,9 +91,10 @@ def test_what_a_stream_tells_and_whether_it_comes_once_are_said(run, section):
 
 
 def test_a_strategy_of_flowers_is_named_even_where_it_is_alone(run):
-    strategy = {"federated": {"strategy": {"_target_": "flwr.serverapp.strategy.FedAdam"}}}
-    arms = group([run("flower", "federated", config=strategy), run("fedavg", "federated")])
-    assert sorted(arm.label for arm in arms) == ["fedavg", "flower · fedadam"]
+    for strategy in ({"_target_": "flwr.serverapp.strategy.FedAdam"}, "FedAdam"):
+        config = {"federated": {"strategy": strategy}}
+        arms = group([run("flower", "federated", config=config), run("fedavg", "federated")])
+        assert sorted(arm.label for arm in arms) == ["fedavg", "flower · fedadam"]
 
 
 def test_a_simulated_link_is_named_beside_none(run):

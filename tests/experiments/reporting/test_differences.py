@@ -57,6 +57,20 @@ def test_differences_are_paired_by_seed_and_budget(arm, section):
     assert (few["real"], many["real"]) == ("no", "by t alone")
 
 
+def test_what_an_arm_keeps_beside_its_memory_is_said(three, section):
+    def notes(kept):
+        found = section(
+            *three("replay-dm", "continual", average_accuracy=[0.3, 0.4, 0.5], kept_bytes=[0] * 3),
+            *three(
+                "icarl-dm", "continual", average_accuracy=[0.4, 0.5, 0.7], kept_bytes=[kept] * 3
+            ),
+        )
+        return differences(found).notes
+
+    assert notes(9)[:-1] == notes(0)
+    assert notes(9)[-1].startswith("Budgets are those of memories. Some arms keep more beside")
+
+
 def test_each_arm_meets_random_and_the_best_other_once(arm, section):
     found = section(
         *arm("replay-random", [0.3, 0.4]),

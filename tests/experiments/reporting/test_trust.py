@@ -33,8 +33,8 @@ def test_every_contested_arm_has_a_row_with_its_means(three, section):
     assert "krum" in defended["arm"]
     assert round(attacked["attack_success"].mean, 9) == 0.8
     assert attacked["rejected_honest"] is None
-    assert round(defended["rejected_honest"].mean, 9) == 0.1
-    assert defended["rejected_malicious"].mean == 1
+    assert round(defended["rejected_honest"], 9) == 0.1  # means of few clients, without intervals
+    assert defended["rejected_malicious"] == 1
     assert defended["rejected_rare"] is None
     assert NONE in table.markdown()
     assert not set(not_shown(runs)) & {"malicious", "attack_success", "rejected_honest"}

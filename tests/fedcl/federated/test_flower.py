@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord
+from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideFixedClipping,
     DifferentialPrivacyServerSideAdaptiveClipping,
@@ -18,7 +19,7 @@ from flwr.serverapp.strategy import (
 )
 
 from fedcl.federated import fedavg, fedavgm
-from fedcl.federated.flower import FlowerStrategy
+from fedcl.federated.flower import STRATEGIES, FlowerStrategy
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 
@@ -121,6 +122,23 @@ def test_the_strategy_given_is_never_changed(plain, aggregated):
     before = copy.deepcopy(vars(strategy))
     aggregated(FlowerStrategy(1, plain(), strategy), 0.0, [[(1, 1.0), (1, 2.0)]])
     assert vars(strategy) == before
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_name_is_the_strategy_as_it_comes(plain, aggregated, name):
+    row = [[(1, 1.0), (1, 2.0), (1, 3.0), (1, 4.0), (1, 5.0)]]
+    made = (name, getattr(strategies, name)())
+    ours, theirs = (aggregated(FlowerStrategy(1, plain(), s), 0.0, row) for s in made)
+    assert ours.weights["w"].numpy() == theirs.weights["w"].numpy() != 0.0
+
+
+def test_an_unknown_name_and_a_share_of_the_strategys_own_are_refused(plain):
+    with pytest.raises(ValueError, match=r"federated\.strategy 'FedProxy'; known: Bulyan, FedAda"):
+        FlowerStrategy(1, plain(), "FedProxy")
+    with pytest.raises(
+        ValueError, match=r"fraction_train must be 1, got 0.5: .* participation=0.5"
+    ):
+        FlowerStrategy(1, plain(), FedAvg(fraction_train=0.5))
 
 
 class Remembering(FedAvg):
