@@ -12,7 +12,7 @@ from experiments.scenarios.base import Outcome
 
 
 def write_pictures(folder: Path, outcome: Outcome) -> None:
-    """Writes ``figures/*.png``: the images, how they came about, how classes are spread."""
+    """Writes ``figures/*.png``: images, how they came, who has which and sees them how."""
     drawn = dict[str, Figure]()
     if outcome.synthetic is not None:
         small = outcome.synthetic
@@ -29,6 +29,13 @@ def write_pictures(folder: Path, outcome: Outcome) -> None:
     if "class_counts" in outcome.metrics:
         counts = np.asarray(outcome.metrics["class_counts"])
         drawn["partition"] = draw_spread(counts, "images of each class on each client")
+    if outcome.seen:
+        pixels = np.concatenate([images.cpu().numpy() for images in outcome.seen.values()])
+        clients = np.array([*outcome.seen]).repeat(len(pixels) // len(outcome.seen))
+        stack = Stack.of(pixels, clients)
+        drawn["shift"] = draw_images(
+            stack, "what each client sees of the same images", stack.classes
+        )
     for name, figure in drawn.items():
         (folder / "figures").mkdir(exist_ok=True)
         (folder / "figures" / f"{name}.png").write_bytes(Panel(name, figure, name).png)

@@ -13,7 +13,7 @@ from experiments.forecast import Forecast, Prediction
 from experiments.reporting.numbers import UNITS, bytes_text, number_text
 from experiments.run import folder_of, forecast
 from experiments.spread import spread_text
-from fedcl.heterogeneity import heterogeneity
+from fedcl.heterogeneity import heterogeneity, quantity_skew
 
 VERBS = ("distill", "federated", "continual", "federated-continual", "compare")
 ROWS = {"continual": "experience", "distillation": "all"}
@@ -48,6 +48,7 @@ def run_lines(composed: Plan, foretold: Forecast) -> Iterator[str]:
         middle = f"{statistics.median(sizes):g}"
         yield f"{'images':<20} {min(sizes)} at least, {middle} in the middle, {max(sizes)} at most"
         yield f"{'heterogeneity':<20} {heterogeneity(counts):.2f}, of 0 where all are alike to 1"
+        yield f"{'quantity skew':<20} {quantity_skew(counts):.2f}, of 0 where all have as many to 1"
     yield from map(_line, foretold.predictions)
 
 

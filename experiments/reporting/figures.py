@@ -261,11 +261,11 @@ def _stream(section: Section, palette: Palette) -> list[Plate]:
 
 
 def _spreads(section: Section) -> list[Plate]:
-    found: dict[bytes, tuple[Arm, Array]] = {}
+    found: dict[tuple[bytes, float | None], tuple[Arm, Array]] = {}
     for arm in section.arms:
         counts = arm.runs[0].matrix("class_counts")
         if counts is not None:
-            found.setdefault(counts.tobytes(), (arm, counts))
+            found.setdefault((counts.tobytes(), arm.runs[0].number("feature_shift")), (arm, counts))
     panels = tuple(
         Panel(
             f"{section.slug}-clients-{i + 1}",
@@ -285,10 +285,12 @@ def _spread_title(arm: Arm, clients: int) -> str:
     run = arm.runs[0]
     keys = ("partition._target_", "partition.alpha")
     parts = [tag(key, run.settings[key]) for key in keys if key in run.settings]
-    heterogeneity = run.number("heterogeneity")
     parts += [f"{clients} clients", f"seed {run.seed}"]
-    parts += [] if heterogeneity is None else [f"heterogeneity {heterogeneity:.2f}"]
-    return ", ".join(parts)
+    scalars = ("heterogeneity", "quantity_skew", "feature_shift")
+    unlike = [
+        f"{key.replace('_', ' ')} {value:.2f}" for key in scalars if (value := run.number(key))
+    ]
+    return "\n".join(map(", ".join, filter(None, (parts, unlike))))
 
 
 def _continual(section: Section, palette: Palette) -> list[Plate]:

@@ -94,7 +94,8 @@ _SUMMARIES: Mapping[str, tuple[Column, ...]] = {
 }
 ACROSS = "across."  # before a network's name
 # Parts of the metrics above, and what a figure reads.
-_READ_ELSEWHERE = {"accuracy_matrix", "class_counts", "data_bytes", "heterogeneity", "raw_bytes"}
+_READ_ELSEWHERE = {"accuracy_matrix", "class_counts", "data_bytes", "raw_bytes"}
+_READ_ELSEWHERE |= {"heterogeneity", "quantity_skew", "feature_shift"}
 _READ_ELSEWHERE |= {"client_accuracies", "personalised_accuracies"} | METRICS
 _READ_ELSEWHERE |= {"buffer_allowed", "set_by"}
 _NOTHING_AT_ZERO = {"kept_bytes"}

@@ -35,6 +35,7 @@ class Outcome:
         real: A few real images of each class to show beside it, uint8.
         evolution: The first image of each class after some steps, uint8 ``(K, C, H, W)``.
         memories: A few images of each class that the memory held after each experience, uint8.
+        seen: The same images as each of some clients sees them, uint8 ``(N, C, H, W)``.
     """
 
     metrics: Mapping[str, Any]
@@ -43,6 +44,7 @@ class Outcome:
     real: LabelledImages | None = None
     evolution: Mapping[int, Tensor] = field(default_factory=dict)
     memories: Mapping[int, LabelledImages] = field(default_factory=dict)
+    seen: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class Folder(Protocol):

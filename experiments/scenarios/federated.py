@@ -15,10 +15,10 @@ from experiments.forecast import Forecast
 from experiments.networks import check_networks
 from experiments.scenarios import rehearsed
 from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
+from experiments.scenarios.clients import pictured, spread
 from experiments.scenarios.distillation import shown_beside
 from fedcl.attacks.base import Attack
 from fedcl.client_accuracy import (
-    client_counts,
     global_accuracies,
     mean_and_worst,
     personalised_accuracies,
@@ -34,7 +34,6 @@ from fedcl.federated.remote import RemoteGrid
 from fedcl.federated.simulation import RoundReport, Simulation, Told
 from fedcl.federated.small_sets import sends_pixels
 from fedcl.federated.strategy import RoundFailedError, Rules
-from fedcl.heterogeneity import heterogeneity
 from fedcl.partition import Partition
 from fedcl.shift import Shift, Views
 from fedcl.trust import Trust
@@ -193,7 +192,7 @@ class FederatedRun(Federation):
             metrics={
                 **communication(history, rows, scenario.clients),
                 **stragglers_and_joiners(scenario.rules, self.world),
-                **spread(self.world, self.data),
+                **spread(self.world, self.data, self.views),
                 **client_metrics(global_accuracies(simulation.task, test, self.views)),
                 **origin_of(scenario.federated, simulation.task),
                 **trust.metrics(simulation.task, test, rows),
@@ -202,6 +201,7 @@ class FederatedRun(Federation):
             history=history,
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),
+            seen=pictured(self.views, self.data),
         )
 
     def forecast(self) -> Forecast:
@@ -296,16 +296,6 @@ def client_metrics(accuracies: Sequence[float | None]) -> dict[str, Any]:
         "client_accuracies": list(accuracies),
         "mean_client_accuracy": mean,
         "worst_client_accuracy": worst,
-    }
-
-
-def spread(world: World, data: Dataset) -> dict[str, Any]:
-    """Returns how the classes are spread over the clients, and the bytes of their raw images."""
-    counts, images = client_counts(world), data.train.images
-    return {
-        "class_counts": counts.tolist(),
-        "heterogeneity": heterogeneity(counts),
-        "raw_bytes": images.numel() * images.element_size(),
     }
 
 

@@ -14,6 +14,7 @@ from experiments.forecast import Forecast
 from experiments.networks import check_networks
 from experiments.scenarios import rehearsed
 from experiments.scenarios.base import Folder, Outcome, Progress, Scenario, Steps
+from experiments.scenarios.clients import pictured, spread
 from experiments.scenarios.continual import stream_metrics
 from experiments.scenarios.distillation import shown_beside
 from experiments.scenarios.federated import (
@@ -22,7 +23,6 @@ from experiments.scenarios.federated import (
     partly,
     played,
     resumed,
-    spread,
     stragglers_and_joiners,
 )
 from fedcl.client_accuracy import global_accuracies
@@ -216,6 +216,7 @@ class FederatedContinualRun(Federation):
             history=history,
             synthetic=simulation.task.memory,
             real=shown_beside(self.data.train),
+            seen=pictured(self.views, self.data),
         )
 
     def forecast(self) -> Forecast:
@@ -251,7 +252,7 @@ class FederatedContinualRun(Federation):
         last = {row["experience"]: list(row["accuracies"]) for row in history}
         matrix = [last[index] for index in range(len(self.classes))]
         return {
-            **spread(self.world, self.data),
+            **spread(self.world, self.data, self.views),
             **stream_metrics(matrix, untrained),
             "accuracy_matrix": matrix,
             "experience_classes": [list(group) for group in self.classes],

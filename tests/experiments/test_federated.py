@@ -60,6 +60,18 @@ def test_a_shift_leaves_the_partition_as_it_is(kind):
         assert [part.labels.tolist() for part in before] == [part.labels.tolist() for part in after]
 
 
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_shift_is_measured_and_pictured(kind, tmp_path):
+    # Noise of 0.1, 0.2 and 0.3 on pixels; the deviation of the test images that are shown is 0.37.
+    words = [*RUNS[kind], "partition=iid"]
+    for shift, measured in (([], 0.0), (["shift=noise", "shift.sigma=0.3"], 0.2 / 0.37)):
+        folder = run(kind, [*words, *shift, f"output={tmp_path}"], "test", bar=False)
+        metrics = json.loads((folder / "record.json").read_text())["metrics"]
+        assert metrics["feature_shift"] == pytest.approx(measured, rel=0.05)
+        assert 0 <= metrics["quantity_skew"] < 0.01
+        assert (folder / "figures" / "shift.png").exists() is bool(shift)
+
+
 # -- accuracies of clients ----------------------------------------------------------------
 
 ONE_CLASS_EACH = [

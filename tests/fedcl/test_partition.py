@@ -9,7 +9,7 @@ import yaml
 
 from distill.rng import derive
 from fedcl import partition
-from fedcl.heterogeneity import class_counts, heterogeneity
+from fedcl.heterogeneity import class_counts, feature_shift, heterogeneity, quantity_skew
 from fedcl.partition import ClassesPerClient, Dirichlet, Iid, Quantity, Shards
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "partition"
@@ -119,6 +119,22 @@ def test_small_alpha_is_more_heterogeneous_than_large():
     assert values == sorted(values, reverse=True)
     assert values[0] > 0.75
     assert values[2] < 0.05
+
+
+def test_quantity_skew_is_the_share_of_images_that_would_have_to_move():
+    # Of 12 images clients have 6, 4 and 2, where 4 each were even: 2 would have to move.
+    assert quantity_skew(torch.tensor([[3, 3], [4, 0], [1, 1]])) == pytest.approx(2 / 12)
+    assert quantity_skew(torch.tensor([[3, 1], [0, 4]])) == 0.0
+    assert quantity_skew(torch.tensor([[9997], [1], [1], [1]])) == pytest.approx(3 / 4, abs=1e-3)
+    with pytest.raises(ValueError, match="an image in each client"):
+        quantity_skew(torch.tensor([[1, 0], [0, 0]]))
+
+
+def test_feature_shift_is_in_deviations_of_the_images():
+    # Values 0 and 4: deviation 2. Clients see them as they are, 1 higher, and 2 off in one of two.
+    images = torch.tensor([0.0, 4.0]).view(2, 1, 1, 1)
+    seen = [images, images + 1, images + torch.tensor([2.0, 0.0]).view(2, 1, 1, 1)]
+    assert feature_shift(images, seen) == pytest.approx((0 + 1 / 2 + math.sqrt(2) / 2) / 3)
 
 
 @pytest.mark.parametrize("kind", [Dirichlet, Quantity])
