@@ -192,6 +192,10 @@ class _Contested(FederatedMethod):
     def vectors(self) -> tuple[str, ...]:
         return self.inner.vectors
 
+    @property
+    def keeps_state(self) -> bool:  # type: ignore[override]
+        return self.inner.keeps_state
+
     def broadcast(self, server: ServerTask) -> Records:
         return self.inner.broadcast(server)
 

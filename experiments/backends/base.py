@@ -64,6 +64,12 @@ class Federation(Run):
     def channel(self) -> "Channel":
         """What clients and server compress."""
 
+    @property
+    def resumable(self) -> bool:
+        """Whether others can go on in the clients' place, as these keep nothing of their own."""
+        methods = self.methods().values()
+        return not (self.channel.keeps_state or any(method.keeps_state for method in methods))
+
     @abstractmethod
     def on(self, grid: "RemoteGrid") -> Self:
         """Returns this run with its clients on another grid than the in-process one."""

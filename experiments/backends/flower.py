@@ -85,15 +85,21 @@ class FlowerRun(Run):
             FlowerRunError: If it ends in any other way than completed.
         """
         place = self.folder.resolve()
+        results = Results(place / "results", self.federation.resumable)
+        state = results.load_checkpoint()
         shutil.rmtree(place, ignore_errors=True)
-        results = Results(place / "results")
         results.path.mkdir(parents=True)
+        if state is not None:
+            results.save_checkpoint(state)
         with Processes(place) as processes:
             link = self.runtime.connect(processes, len(self.federation.world.clients))
             (processes.home / "config.toml").write_text(link.configuration())
             flower = Submitted.by(processes, link, self._run_config(results))
             try:
-                yield from flower.watched(results)
+                for progress in flower.watched(results):
+                    if results.resumable:
+                        folder.save_checkpoint({})  # of the seconds so far
+                    yield progress
             finally:
                 folder.write_lines(CLIENTS, results.clients())
         outcome = results.outcome(self.federation.world.num_classes)

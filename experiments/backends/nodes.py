@@ -6,6 +6,7 @@ first network. Which client it plays stands in each message.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _serve(grid: Grid, context: Context) -> None:
 def _played(grid: Grid, composition: Composition, results: Results) -> Outcome:
     federation = composed(composition)
     remote = RemoteGrid(grid, len(federation.world.clients), NODES_SECONDS)
-    steps = federation.on(remote).steps(results)
+    steps = federation.on(remote).steps(replace(results, resumable=federation.resumable))
     while True:
         try:
             results.note(next(steps))

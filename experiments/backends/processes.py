@@ -56,6 +56,7 @@ class Processes:
         return self.folder / "home"
 
     def __enter__(self) -> Self:
+        self.end()  # what an earlier command of this run left, which was killed
         self.home.mkdir(parents=True)
         return self
 

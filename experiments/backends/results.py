@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from distill.images import LabelledImages
 from distill.synthetic import SyntheticSet
@@ -18,7 +18,7 @@ from experiments.record import RunFolder, write_text
 from experiments.scenarios.base import Outcome, Progress
 
 OUTCOME, ERROR, PROGRESS = "outcome.json", "error.txt", "progress.json"
-CLIENTS = "clients.jsonl"
+CLIENTS, SEEN = "clients.jsonl", "seen.safetensors"
 
 
 @final
@@ -28,16 +28,21 @@ class Results:
 
     Attributes:
         path: An absolute path, which means the same folder on both sides.
+        resumable: Whether the run can go on where it was: not where clients keep a state, which is
+            on their nodes and ends with them.
     """
 
     path: Path
+    resumable: bool = False
 
     def load_checkpoint(self) -> Mapping[str, Any] | None:
-        """Returns None: where clients keep their state elsewhere, a run starts at its beginning."""
-        return None
+        """Returns what was saved last; None where nothing was."""
+        return RunFolder(self.path).load_checkpoint()
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Saves nothing, for the same reason."""
+        """Replaces the checkpoint, atomically, if the run can go on from it."""
+        if self.resumable:
+            RunFolder(self.path).save_checkpoint(state)
 
     def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replaces a file of one JSON object a line, atomically."""
@@ -50,6 +55,8 @@ class Results:
     def finish(self, outcome: Outcome) -> None:
         """Writes what the run measured; no federation has pictures of its set's evolution."""
         RunFolder(self.path).write_images(outcome.synthetic, outcome.real)
+        if outcome.seen:
+            save_file({str(k): v.contiguous() for k, v in outcome.seen.items()}, self.path / SEEN)
         numbers = {"metrics": dict(outcome.metrics), "history": list(outcome.history)}
         write_text(self.path / OUTCOME, json.dumps(numbers))
 
@@ -86,9 +93,11 @@ class Results:
         numbers = json.loads((self.path / OUTCOME).read_text())
         synthetic, real = self.path / "synthetic.safetensors", self.path / "real.safetensors"
         tensors = load_file(real) if real.exists() else None
+        seen = load_file(self.path / SEEN) if (self.path / SEEN).exists() else {}
         return Outcome(
             metrics=numbers["metrics"],
             history=numbers["history"],
             synthetic=SyntheticSet.load(synthetic) if synthetic.exists() else None,
             real=None if tensors is None else LabelledImages(**tensors, num_classes=num_classes),
+            seen={int(k): seen[k] for k in sorted(seen, key=int)},
         )

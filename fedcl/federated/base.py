@@ -198,12 +198,14 @@ class FederatedMethod(ABC):
         answers_together: Whether the clients' networks answer for the federation, so that there
             is no global network for a client to go on from.
         weights_up: Whether clients send some of the ``vectors``, and not the server alone.
+        keeps_state: Whether clients keep from round to round what they couldn't make again.
     """
 
     rounds: int
     set_by: ClassVar[Literal["clients", "server"]] = "clients"
     answers_together: ClassVar[bool] = False
     weights_up: ClassVar[bool] = True
+    keeps_state: ClassVar[bool] = False
 
     @property
     def gives(self) -> int:

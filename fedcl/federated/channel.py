@@ -61,6 +61,11 @@ class Channel:
     error_feedback: bool = True
     images: Store | None = None
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether clients keep something from round to round: views, or errors."""
+        return self.down is not None or (self.up is not None and self.error_feedback)
+
     def check(self, vectors: Sequence[str], weights_up: bool, small_sets: bool) -> None:
         """Refuses a compression where a method sends nothing that it could shorten.
 

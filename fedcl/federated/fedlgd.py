@@ -96,6 +96,7 @@ class FedLGD(FederatedMethod):
     temperature: float
     set_by: ClassVar[Literal["clients", "server"]] = "server"
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    keeps_state: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -62,6 +62,7 @@ class Moon(FederatedMethod):
     mu: float
     temperature: float
     vectors: ClassVar[tuple[str, ...]] = (MODEL,)
+    keeps_state: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

@@ -77,6 +77,7 @@ class Scaffold(FederatedMethod):
     local: Recipe
     learning_rate: float
     vectors: ClassVar[tuple[str, ...]] = (MODEL, CONTROL)
+    keeps_state: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, 1)

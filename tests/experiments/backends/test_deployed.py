@@ -94,6 +94,25 @@ def test_the_same_seed_gives_the_same_accuracy(backend, method, output):
     assert not (folder / "flower").exists()
 
 
+@pytest.mark.parametrize("backend", BACKENDS.values())
+def test_a_killed_run_goes_on(backend, output):
+    words = ["federated=fedavg", "rounds=4", "training.epochs=20", *TOY, f"output={output}"]
+    command = [sys.executable, "-m", "experiments", "federated", *words, *backend]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        end = time.perf_counter() + 300
+        while not (saved := list(output.rglob("results/checkpoint/state.pt"))):
+            assert process.poll() is None
+            assert time.perf_counter() < end
+            time.sleep(0.1)
+        process.kill()
+    first = json.loads((saved[0].parents[1] / "clients.jsonl").read_text().splitlines()[0])
+    folder = run("federated", [*words, *backend], command="test")
+    again = json.loads((folder / "clients.jsonl").read_text().splitlines()[0])
+    assert again == first  # its clock, too
+    local = numbers(run("federated", words, command="test"))
+    assert numbers(folder)["accuracy"] == local["accuracy"]
+
+
 def killed(words: list[str], output: Path, name: str) -> tuple[int, str]:
     """Runs a command, kills its first process of that name at work; returns status and words."""
     command = [sys.executable, "-m", "experiments", "federated", *words, f"output={output}"]

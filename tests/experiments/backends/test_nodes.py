@@ -67,6 +67,68 @@ def test_apps_give_the_record_of_the_run_in_process(scenario, elsewhere, tmp_pat
         assert not mine.exists() or same_tensors(load_file(mine), load_file(theirs))
 
 
+class LateErrors(dict):
+    """Errors of all nodes once so many messages were pushed."""
+
+    def __init__(self, grid, pushed: int):
+        super().__init__()
+        self.grid, self.pushed = grid, pushed
+
+    def __contains__(self, node) -> bool:
+        return self.grid.pushed > self.pushed
+
+    def __getitem__(self, node) -> Error:
+        return Error(2, "RuntimeError: out of coffee")
+
+
+UP_ALONE = "compression.down=null"
+SHORT = "rounds=3 clients=2 network=mlp threads=1"
+
+
+@pytest.mark.parametrize(
+    ("words", "resumes"),
+    [
+        ("federated=fedavg", True),
+        ("federated=fedadam attack=label_flip", True),
+        ("federated=feddm method.iterations=2 ipc=1", True),
+        (f"federated=fedavg compression=topk compression.error_feedback=false {UP_ALONE}", True),
+        (f"federated=fedavg compression=sign {UP_ALONE}", False),
+        ("federated=fedavg compression=f16 compression.up=null", False),
+        ("federated=scaffold", False),
+        ("federated=moon attack=label_flip", False),
+    ],
+)
+def test_a_run_goes_on_on_other_nodes_where_clients_keep_nothing(
+    words, resumes, elsewhere, tmp_path
+):
+    def played(folder, nodes, fails):
+        config = {"scenario": "federated", "overrides": f"{words} {SHORT}", "results": str(folder)}
+        folder.mkdir(exist_ok=True)
+        grid = elsewhere(client(), nodes, config)
+        if fails:
+            grid.broken = LateErrors(grid, 4)  # two rounds of two clients
+            with pytest.raises(RoundFailedError):
+                server()(grid, Context(1, 1, {}, RecordDict(), config))
+        else:
+            server()(grid, Context(1, 1, {}, RecordDict(), config))
+        return grid.pushed, Results(folder)
+
+    _, whole = played(tmp_path / "whole", NODES, False)
+    played(tmp_path / "parts", NODES, True)
+    pushed, parts = played(tmp_path / "parts", (2**60, 2**59), False)
+    assert pushed == (2 if resumes else 6)
+    for key in ("metrics", "history"):
+        mine, theirs = (getattr(results.outcome(10), key) for results in (parts, whole))
+        assert numbers(json.loads(json.dumps(mine))) == numbers(json.loads(json.dumps(theirs)))
+
+
+def test_what_clients_see_comes_back(elsewhere, tmp_path):
+    words = "federated=fedavg shift=rotation rounds=1 clients=2 network=mlp threads=1"
+    seen = play(elsewhere, "federated", words, tmp_path / "results").outcome(10).seen
+    assert list(seen) == [0, 1]
+    assert seen[1].equal(seen[0].rot90(1, (2, 3)))
+
+
 def test_a_run_that_fails_leaves_its_reason_in_a_line(elsewhere, tmp_path):
     broken = dict.fromkeys(NODES, Error(2, "RuntimeError: out of coffee"))
     with pytest.raises(RoundFailedError):

@@ -1,5 +1,6 @@
 """What a run starts ends with it, whoever started it and whoever waits for it."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_a_process_ends_though_the_run_fails(tmp_path):
     with pytest.raises(ValueError, match="the run"):
         failing_run(tmp_path / "run", pids)
     assert not running(pids[0])
+
+
+def test_what_a_killed_command_left_ends_when_the_run_goes_on(tmp_path):
+    left = Processes(tmp_path / "run").__enter__()  # and nobody leaves
+    left.start("sleeper", [sys.executable, "-c", SLEEPS])
+    pid = left.started[0][1].pid
+    assert running(pid)
+    shutil.rmtree(tmp_path / "run")
+    with Processes(tmp_path / "run"):
+        assert not running(pid)
+    left.end()
 
 
 def test_a_process_ends_whose_parent_has_gone(tmp_path):
