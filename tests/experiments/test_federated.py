@@ -19,7 +19,9 @@ from experiments.run import run
 from experiments.scenarios.base import Progress
 from fedcl.federated.base import Sketching
 from fedcl.federated.rehearsal import Round, UnknownError, rehearse
+from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
+from fedcl.wire import thaw
 
 RUNS = {
     "federated": ["federated=fedavg", "clients=3", "network=mlp"],
@@ -233,6 +235,16 @@ def test_a_rehearsal_sends_the_bytes_of_the_run_or_says_that_it_cannot(method, t
     for report, row in zip(rehearsal.reports, toy_record(method)["history"], strict=True):
         for key in ("bytes_up", "bytes_down"):
             assert report.totals[key] == row[key]
+
+
+@pytest.mark.parametrize("method", known("federated"))
+def test_whether_clients_keep_a_state_is_said(method):
+    ready = plan("federated", small_federation(method)).scenario.prepare("cpu")
+    simulation = Simulation(ready.methods(), ready.world, Rules(1.0, 1.0))
+    simulation.play("update", 1)
+    kept = [thaw(state) for state in simulation.grid.states.values()]
+    assert any(map(len, kept)) is ready.methods()["update"].keeps_state
+    assert ready.resumable is not ready.methods()["update"].keeps_state
 
 
 @pytest.mark.parametrize("method", known("federated"))
