@@ -94,8 +94,7 @@ class Learner:
         Raises:
             FloatingPointError: If training leaves a weight that isn't finite.
         """
-        if self.method.learns != "memory":
-            avalanche_loop()  # its import is no part of training
+        self._import_loop()
         clock, keeper, ahead = time.perf_counter(), self.keeper, self._ahead
         filled = 0.0 if keeper is None else keeper.seconds
         if keeper is not None and ahead:
@@ -113,6 +112,11 @@ class Learner:
         distilling = 0.0 if keeper is None else keeper.seconds - filled
         return Cost(time.perf_counter() - clock - distilling, distilling, samples)
 
+    def _import_loop(self) -> None:
+        """Imports what trains, if it does so, as that takes seconds that are no training."""
+        if self.method.learns != "memory":
+            avalanche_loop()
+
     def _fill(self, keeper: Keeper, index: int) -> None:
         """Fills the memory with experience ``index``, given the network as it is now."""
         keeper.learn(index, self._images(index), self._given)
@@ -128,6 +132,7 @@ class Learner:
 
         A unit of training is an epoch.
         """
+        self._import_loop()
         setting, work, before = self.setting, list[Work](), self
         for index in range(1 if self.method.learns == "stream" else len(setting.experiences)):
             after = copy.copy(before)

@@ -142,6 +142,9 @@ def test_the_import_of_avalanche_is_no_part_of_training(monkeypatch):
     monkeypatch.setattr(learner_module, "avalanche_loop", first_import)
     monkeypatch.setattr(learner_module.time, "perf_counter", lambda: now[0])
     assert Learner(Naive(), setting()).learn(0).train_seconds == 0
+    now[0] = 0.0
+    Learner(Naive(), setting()).work()  # whose pieces are timed by whoever asked for them
+    assert now[0] == 100.0
 
 
 def test_training_on_the_memory_keeps_to_the_answers_of_a_told_task():
