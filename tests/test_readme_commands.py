@@ -46,6 +46,13 @@ def test_commands_are_read_from_bash_blocks_only():
     assert quick_fedcl_commands(text) == ["fedcl list methods", "fedcl distill ipc=1"]
 
 
+def test_readme_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (whole, *_) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(whole, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("100 6500\n[0.")
+
+
 def test_readme_shows_a_command_that_can_be_tried_at_once():
     assert README.is_file(), "README.md must exist"
     assert QUICK, "README.md must show a fedcl command in a bash block without a slow mark"
