@@ -50,7 +50,7 @@ class Trust:
         if self.defence is not None:
             raise ValueError(
                 "defence must be none for a method that uploads no small sets, or more "
-                "than these; take federated=one_shot or feddm"
+                "than these; take one that uploads them alone: fedcl list federated"
             )
         if self.attack is not None and self.attack.small_sets:
             raise ValueError(

@@ -9,15 +9,11 @@ from typing import Any, final
 import numpy as np
 
 from distill.stores import ITEMSIZES
+from experiments.reporting.remarks import remarks
 from experiments.reporting.runs import Array, Run, Setting
 from fedcl.statistics import Interval, mean_interval, paired_difference
 
 FEW_SEEDS = 3  # fewer are single looks
-# What keeps nothing, or has everything at once: a line to judge by, and no rival.
-BOUNDS = {
-    "continual": {"naive", "joint", "cumulative"},
-    "federated_continual": {"fedavg", "joint"},
-}
 # Settings of the problem, which no method chooses, by the first word of their key.
 CONDITIONS = (
     *("dataset", "network", "clients", "participation", "partition", "shift", "stream"),
@@ -125,9 +121,10 @@ class Arm:
         return self.name.rpartition("-")[2]
 
     @property
-    def bound(self) -> bool:
-        """Whether this is a bound to judge by and no rival."""
-        return self.name in BOUNDS.get(self.runs[0].scenario, ())
+    def bound(self) -> str:
+        """Which bound to judge by it is, "lower" or "upper"; empty for a rival."""
+        remark = remarks(self.runs[0].scenario).get(self.name)
+        return remark.bound if remark else ""
 
     @property
     def iterative(self) -> bool:

@@ -19,7 +19,7 @@ from experiments.reporting.numbers import bytes_text
 from experiments.reporting.plates import Panel, Plate
 from experiments.reporting.runs import Array
 from experiments.reporting.sections import Section, slug
-from experiments.reporting.styles import SETTINGS, Palette, Style
+from experiments.reporting.styles import ALL_DATA, SETTINGS, Palette, Style
 from experiments.reporting.traces import (
     BYTES,
     ROUNDS,
@@ -75,12 +75,11 @@ def _dots(section: Section, by_size: Mapping[str, Sequence[Arm]], palette: Palet
 
 def _stored(section: Section, palette: Palette) -> list[Plate]:
     whole = [x for arm in section.arms for x in arm.values("whole_accuracy").values()]
-    joint = palette.styles["joint"]
     chart = replace(
         over_stored(section, palette, "storage_bytes", "accuracy"),
         x_title="bytes stored (log scale)",
         y_title="test accuracy",
-        levels=(Level("all real data", joint, sum(whole) / len(whole)),) if whole else (),
+        levels=(Level("all real data", ALL_DATA, sum(whole) / len(whole)),) if whole else (),
     )
     caption = (
         "Higher and further left is better: more accuracy out of fewer bytes. Compare methods "
@@ -370,7 +369,7 @@ def _faded(section: Section, palette: Palette, words: str) -> Iterator[Panel]:
     bounds = [arm for arm in section.arms if arm.bound]
     for rivals in sorted(section.rivals, key=lambda arms: arms[0].mean("buffer_bytes") or 0):
         lines = [
-            Course(label, styles[label], arm.bound, matrix)
+            Course(label, styles[label], bool(arm.bound), matrix)
             for arm in (*rivals, *bounds)
             if (matrix := _square(arm)) is not None and (label := arm.label_without(*SIZES))
         ]

@@ -5,15 +5,13 @@ from experiments.reporting.runs import Array, Run
 from experiments.reporting.sections import Section
 from fedcl.statistics import Interval, mean_interval
 
-_REFERENCES = ("cumulative", "joint")  # the latter only where there is none of the former
-
 
 def intransigence(section: Section, arm: Arm) -> Interval | None:
     """Returns an arm's intransigence over the seeds that it shares with its reference.
 
-    The reference is the cumulative arm of the section under the same conditions or else the
-    joint one, whose single network stands for those of all experiences. None without such an
-    arm, for itself, and for what has no accuracy after each experience.
+    The reference is an upper bound of the section under the same conditions: one that learns
+    experience after experience or else one whose single network stands for those of all. None
+    without such an arm, for itself, and for what has no accuracy after each experience.
     """
     reference = _reference(section, arm)
     if reference is None or reference is arm:
@@ -29,12 +27,15 @@ def intransigence(section: Section, arm: Arm) -> Interval | None:
 
 
 def _reference(section: Section, arm: Arm) -> Arm | None:
-    """The reference that has most settings in common, as where arms differ in their training."""
-    for name in _REFERENCES:
-        able = [a for a in section.arms if a.name == name and a.conditions == arm.conditions]
-        if able:
-            return max(able, key=lambda a: len(a.settings.items() & arm.settings.items()))
-    return None
+    """Of several, that of most networks, then of most settings in common, as of training."""
+    upper = [a for a in section.arms if a.bound == "upper" and a.conditions == arm.conditions]
+
+    def likeness(bound: Arm) -> tuple[int, int]:
+        matrix = bound.runs[0].matrix("accuracy_matrix")
+        networks = 0 if matrix is None else len(matrix)
+        return networks, len(bound.settings.items() & arm.settings.items())
+
+    return max(upper, key=likeness, default=None)
 
 
 def _best(run: Run) -> Array | None:

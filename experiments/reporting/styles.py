@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Self, final
 
+from experiments.errors import CommandError
 from experiments.reporting.arms import Arm
+from experiments.reporting.remarks import Remark, remarks
 
 Look = dict[str, Any]  # Matplotlib's keyword arguments
 
@@ -50,10 +52,28 @@ SETTINGS: Any = {
     "svg.hashsalt": "fedcl",
 }
 
-_DASHES: tuple[Any, ...] = ("-", "--", "-.", DOTS, (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (9, 3)))
+_DASHED: dict[str, Any] = {
+    "solid": "-",
+    "dashed": "--",
+    "dashdot": "-.",
+    "dotted": DOTS,
+    "dashdotdot": (0, (6, 1.5, 1, 1.5, 1, 1.5)),
+    "long": (0, (9, 3)),
+}
+_DASHES = tuple(_DASHED.values())
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
-_ORANGE, _SKY, _GREEN, _BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
-_VERMILLION, _PURPLE, _BLACK = "#D55E00", "#CC79A7", "#000000"
+_COLOURS = {
+    "blue": "#0072B2",
+    "purple": "#CC79A7",
+    "green": "#009E73",
+    "sky": "#56B4E9",
+    "orange": "#E69F00",
+    "vermilion": "#D55E00",
+    "black": "#000000",  # of bounds
+    "grey": GREY,  # of random images
+}
+_SPARE = tuple(_COLOURS.values())[:6]
+_NAMED = ("method", "federated", "continual", "federated_continual")  # groups whose arms are drawn
 
 
 @final
@@ -98,25 +118,33 @@ class Style:
         return {"color": self.colour, "linestyle": _DASHES[self.dash], "linewidth": 1.4}
 
 
-_KNOWN: Mapping[str, Style] = {
-    "random": Style(GREY, 4, 3),
-    "herding": Style(_ORANGE, 1, 1),
-    "kcenter": Style(_SKY, 2, 2),
-    "kmeans": Style(_GREEN, 3, 4),
-    "dm": Style(_VERMILLION, 0, 0),
-    "fedavg": Style(_BLUE, 1, 0),
-    "fedprox": Style(_PURPLE, 2, 1),
-    "naive": Style(_BLACK, 6, 3),
-    "joint": Style(_BLACK, 11, 5),
-    "cumulative": Style(_BLACK, 10, 2),
-}
-_OTHER_COLOURS = (_BLUE, _PURPLE, _GREEN, _SKY, _ORANGE, _VERMILLION)
+ALL_DATA = Style(_COLOURS["black"], _MARKERS.index("*"), 5)  # of what isn't made small
+
+
+def _known() -> dict[str, Style]:
+    """Returns the looks that methods' YAML files ask for."""
+    return {
+        name: _style(f"{group}={name}", remark)
+        for group in _NAMED
+        for name, remark in remarks(group).items()
+    }
+
+
+def _style(method: str, remark: Remark) -> Style:
+    dashes = list(_DASHED)
+    asked = {remark.colour: _COLOURS, remark.marker: _MARKERS, remark.dash: dashes}
+    for part, known in asked.items():
+        if part not in known:
+            raise CommandError(
+                f"unknown {part!r} 'in reports' of {method}; known: {', '.join(known)}"
+            )
+    return Style(_COLOURS[remark.colour], _MARKERS.index(remark.marker), dashes.index(remark.dash))
 
 
 def _unlike(taken: Sequence[Style]) -> Iterator[Style]:
     """Yields looks of other colours or markers than those, the first 60 all different."""
     had = [style.colour for style in taken]
-    spare, seen = sorted(_OTHER_COLOURS, key=had.count), {(s.colour, s.marker) for s in taken}
+    spare, seen = sorted(_SPARE, key=had.count), {(s.colour, s.marker) for s in taken}
     for i in count():
         marker = (i + 5 + i // len(_MARKERS)) % len(_MARKERS)
         look = Style(spare[i % len(spare)], marker, (i + 1) % len(_DASHES))
@@ -138,10 +166,10 @@ class Palette:
     @classmethod
     def of(cls, methods: Iterable[str]) -> Self:
         """Returns a palette with the fixed looks and one for each further method."""
-        present = set(methods)
-        others = sorted(present - _KNOWN.keys())
-        looks = _unlike([_KNOWN[method] for method in present & _KNOWN.keys()])
-        return cls({**_KNOWN, **dict(zip(others, looks, strict=False))})
+        present, known = set(methods), _known()
+        others = sorted(present - known.keys())
+        looks = _unlike([known[method] for method in present & known.keys()])
+        return cls({**known, **dict(zip(others, looks, strict=False))})
 
     def of_arms(self, arms: Iterable[Arm], *without: str) -> dict[str, Style]:
         """Returns looks by label; arms of one method share its colour and differ in marks.

@@ -10,10 +10,28 @@ from torch import nn
 
 from distill.training import Additions, Recipe, train
 from distill.work import training
-from fedcl.federated.base import MODEL, LocalTask, Records, ServerTask, Sketch, Upload
+from fedcl.federated.base import (
+    MODEL,
+    FederatedMethod,
+    LocalTask,
+    Records,
+    ServerTask,
+    Sketch,
+    Upload,
+)
 from fedcl.wire import check_weights, pack_weights
 
 Arrays = Mapping[str, npt.NDArray[np.floating]]
+
+
+class LocalTraining(FederatedMethod):
+    """A method whose clients train the global network, each on its own images.
+
+    Attributes:
+        local: How a client trains in one round.
+    """
+
+    local: Recipe
 
 
 @final

@@ -26,10 +26,9 @@ import torch
 
 from distill.checks import below_one, listed, positive, whole
 from distill.training import Recipe
-from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.averaging import LocalTraining, check_network, sketched, trained, weighted_mean
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -41,7 +40,7 @@ from fedcl.wire import pack_tensors
 
 @final
 @dataclass(frozen=True)
-class FedAdam(FederatedMethod):
+class FedAdam(LocalTraining):
     r"""Federated averaging with Adam on the server.
 
     Attributes:

@@ -19,10 +19,9 @@ from typing import ClassVar, final
 
 from distill.checks import whole
 from distill.training import Recipe
-from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.averaging import LocalTraining, check_network, sketched, trained, weighted_mean
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -33,7 +32,7 @@ from fedcl.federated.base import (
 
 @final
 @dataclass(frozen=True)
-class FedAvg(FederatedMethod):
+class FedAvg(LocalTraining):
     """Federated averaging.
 
     Attributes:

@@ -21,10 +21,9 @@ from typing import ClassVar, final
 
 from distill.checks import below_one, positive, whole
 from distill.training import Recipe
-from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.averaging import LocalTraining, check_network, sketched, trained, weighted_mean
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -36,7 +35,7 @@ from fedcl.wire import pack_tensors
 
 @final
 @dataclass(frozen=True)
-class FedAvgM(FederatedMethod):
+class FedAvgM(LocalTraining):
     r"""Federated averaging with server momentum.
 
     Attributes:

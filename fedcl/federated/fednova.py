@@ -28,6 +28,7 @@ from typing import ClassVar, final
 from distill.checks import whole
 from distill.training import Recipe
 from fedcl.federated.averaging import (
+    LocalTraining,
     RunningMean,
     arrays_of,
     check_network,
@@ -37,7 +38,6 @@ from fedcl.federated.averaging import (
 )
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -49,7 +49,7 @@ from fedcl.federated.local_steps import check_equal_steps, steps
 
 @final
 @dataclass(frozen=True)
-class FedNova(FederatedMethod):
+class FedNova(LocalTraining):
     """Normalised averaging.
 
     Attributes:

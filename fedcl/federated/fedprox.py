@@ -23,10 +23,9 @@ from torch import nn
 
 from distill.checks import at_least, whole
 from distill.training import Additions, Recipe
-from fedcl.federated.averaging import check_network, sketched, trained, weighted_mean
+from fedcl.federated.averaging import LocalTraining, check_network, sketched, trained, weighted_mean
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -37,7 +36,7 @@ from fedcl.federated.base import (
 
 @final
 @dataclass(frozen=True)
-class FedProx(FederatedMethod):
+class FedProx(LocalTraining):
     """Federated averaging with a proximal term.
 
     Attributes:

@@ -32,10 +32,16 @@ from flwr.serverapp.strategy import Strategy
 from distill.checks import one_of, whole
 from distill.rng import subseed
 from distill.training import Recipe
-from fedcl.federated.averaging import arrays_of, check_network, packed, sketched, trained
+from fedcl.federated.averaging import (
+    LocalTraining,
+    arrays_of,
+    check_network,
+    packed,
+    sketched,
+    trained,
+)
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -53,7 +59,7 @@ RECORD = "flwr.app.ArrayRecord"  # before the arrays of one, in what is kept
 
 @final
 @dataclass(frozen=True)
-class FlowerStrategy(FederatedMethod):
+class FlowerStrategy(LocalTraining):
     """FedAvg's clients, and one of Flower's strategies at the server.
 
     Attributes:

@@ -31,10 +31,9 @@ from torch.nn import functional as F  # noqa: N812
 from distill.checks import at_least, positive, whole
 from distill.networks import Network
 from distill.training import Additions, Recipe, train
-from fedcl.federated.averaging import check_network, sent, sketched, weighted_mean
+from fedcl.federated.averaging import LocalTraining, check_network, sent, sketched, weighted_mean
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -47,7 +46,7 @@ PREVIOUS = "previous"
 
 @final
 @dataclass(frozen=True)
-class Moon(FederatedMethod):
+class Moon(LocalTraining):
     r"""Federated averaging with a model-contrastive loss.
 
     Attributes:

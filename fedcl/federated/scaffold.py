@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from distill.checks import positive, whole
 from distill.training import Additions, Recipe
 from fedcl.federated.averaging import (
+    LocalTraining,
     RunningMean,
     arrays_of,
     check_network,
@@ -49,7 +50,6 @@ from fedcl.federated.averaging import (
 )
 from fedcl.federated.base import (
     MODEL,
-    FederatedMethod,
     LocalTask,
     Records,
     ServerTask,
@@ -64,7 +64,7 @@ CONTROL = "control"
 
 @final
 @dataclass(frozen=True)
-class Scaffold(FederatedMethod):
+class Scaffold(LocalTraining):
     r"""Stochastic controlled averaging.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""FedAvg on streams, nothing kept: every client trains on its current experience alone.
+"""Averaging on streams, nothing kept: every client trains on its current experience alone.
 
 References:
     | Communication-Efficient Learning of Deep Networks from Decentralized Data
@@ -10,8 +10,8 @@ Differences from the paper: the clients' data changes with the experience.
 from dataclasses import dataclass
 from typing import final
 
+from fedcl.federated.averaging import LocalTraining
 from fedcl.federated.base import FederatedMethod, ServerTask
-from fedcl.federated.fedavg import FedAvg
 from fedcl.federated_continual.base import FederatedContinualMethod
 from fedcl.memory import Budget, Memory
 
@@ -25,7 +25,7 @@ class Forgetful(FederatedContinualMethod):
         federated: How an experience is learnt.
     """
 
-    federated: FedAvg
+    federated: LocalTraining
 
     def learning(self) -> FederatedMethod:
         """Returns the federated method as it is."""

@@ -12,6 +12,7 @@ from distill.coresets import KMeans, Random
 from distill.training import Recipe
 from fedcl.federated.base import MEMORY, MODEL, LocalTask, ServerTask, World
 from fedcl.federated.fedavg import FedAvg
+from fedcl.federated.fedprox import FedProx
 from fedcl.federated.simulation import Simulation
 from fedcl.federated.strategy import Rules
 from fedcl.federated_continual.forgetful import Forgetful
@@ -103,6 +104,12 @@ def test_the_server_s_images_are_those_that_it_holds(stream):
     simulation.play("remember", 1, 0)
     assert [len(memory) for memory in method.held(simulation.task)] == [2]
     assert Forgetful(FedAvg(1, RECIPE)).held(task) == []
+
+
+def test_what_keeps_nothing_learns_by_any_method_of_local_training():
+    method = Forgetful(FedProx(3, replace(RECIPE, epochs=2), 0.1))
+    assert method.learning() is method.federated
+    assert method.passes == 6
 
 
 def test_an_adaptive_budget_is_shared_among_the_classes_seen_so_far(stream):
