@@ -24,6 +24,16 @@ class Receiving(Protocol):
         """
 
 
+def stand_ins(weights: Weights, count: int) -> list[Weights]:
+    """Returns networks that differ, for work that is planned before the given ones are there.
+
+    Args:
+        weights: Those of the first, by name.
+        count: How many.
+    """
+    return [{name: w + 0.01 * i for name, w in weights.items()} for i in range(count)]
+
+
 def check_all_alike(
     place: str,
     given: Sequence[Weights],

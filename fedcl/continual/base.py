@@ -170,9 +170,17 @@ class ContinualMethod(ABC):
         """What is kept of earlier experiences, if anything."""
 
     @property
+    def ahead(self) -> bool:
+        """Whether the memory learns an experience, and not its stages, before the network does."""
+        replayed = self.replayed
+        if replayed is None or not replayed.ahead:
+            return False
+        return replayed.budget.staged is None or self.learns == "memory"
+
+    @property
     def gives(self) -> int:
-        """Networks that the tasks of its memory give: the one that learns."""
-        return 1
+        """Networks that the tasks of its memory give: before the experience, and as it is then."""
+        return 1 if self.ahead else 2
 
     def check_recipe(self, recipe: Recipe) -> None:  # noqa: B027  most methods take any
         """Refuses a training that the method can't do, before the stream begins.

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from distill.condenser import Given
 from distill.coresets import Random
+from distill.given import stand_ins
 from distill.images import LabelledImages, Normalisation, stored_bytes
 from distill.networks import Architecture, Network, fresh
+from distill.pullback import weights_of
 from distill.rng import derive, subseed
 from distill.training import Additions, Recipe, score, train
 from distill.work import Work
 from fedcl.continual.answers import Restricted, among, answers_by_class
 from fedcl.continual.base import ContinualMethod, Lesson, Moment, State
-from fedcl.continual.keeper import Keeper
+from fedcl.continual.keeper import Keeper, Networks
 from fedcl.continual.late import avalanche_loop
 from fedcl.memory import Memory
 from fedcl.streams.base import Experience
@@ -95,18 +97,20 @@ class Learner:
             FloatingPointError: If training leaves a weight that isn't finite.
         """
         self._import_loop()
-        clock, keeper, ahead = time.perf_counter(), self.keeper, self._ahead
+        clock, keeper, ahead = time.perf_counter(), self.keeper, self.method.ahead
         filled = 0.0 if keeper is None else keeper.seconds
+        before = weights_of(self.network)
         if keeper is not None and ahead:
-            self._fill(keeper, index)
+            self._fill(keeper, index, [before])
         lesson = self._lesson(index, self.network)
         samples = self._train(index, self.network, self.setting.recipe, lesson)
         _check_finite(self.network, index)
         if keeper is not None and not ahead:
+            given = [before, weights_of(self.network)]
             if keeper.staged:
-                keeper.finish(index, self._given)
+                keeper.finish(index, given)
             else:
-                self._fill(keeper, index)
+                self._fill(keeper, index, given)
         if lesson.leave is not None:
             self.left = lesson.leave(self.network, self._images(index), self._held)
         distilling = 0.0 if keeper is None else keeper.seconds - filled
@@ -117,15 +121,10 @@ class Learner:
         if self.method.learns != "memory":
             avalanche_loop()
 
-    def _fill(self, keeper: Keeper, index: int) -> None:
-        """Fills the memory with experience ``index``, given the network as it is now."""
-        keeper.learn(index, self._images(index), self._given)
-        keeper.finish(index, self._given)
-
-    @property
-    def _given(self) -> list[State]:
-        """The network as it is now, for what fills the memory."""
-        return [{name: values.clone() for name, values in self.network.state_dict().items()}]
+    def _fill(self, keeper: Keeper, index: int, given: Networks) -> None:
+        """Fills the memory with experience ``index``."""
+        keeper.learn(index, self._images(index), given)
+        keeper.finish(index, given)
 
     def work(self) -> tuple[list[Work], Memory | None]:
         """Returns what learning all will do, undone, and a memory of the size that it leaves.
@@ -139,11 +138,12 @@ class Learner:
             if before.keeper is not None:
                 real, memory = self._images(index), before.keeper.memory
                 replayed = before.keeper.replayed
-                method = Given(replayed.method, [before.network.state_dict()])
+                given = stand_ins(weights_of(before.network), self.method.gives)
+                method = Given(replayed.method, given)
                 work += memory.learning(real, method, setting.seed)
                 filled = memory.learn(real, Random(), setting.seed)
                 after.keeper = Keeper(replayed, filled, setting.seed, setting.device)
-            trained = after if self._ahead else before
+            trained = after if self.method.ahead else before
             work.append(trained._training(index))
             before = after
         return work, before.memory
@@ -186,7 +186,8 @@ class Learner:
         keeper = self.keeper
         watch = None
         if keeper is not None and keeper.staged:
-            watch = keeper.watch(index, [network.state_dict()])  # which training goes on changing
+            before, now = weights_of(network), network.state_dict()  # which training changes
+            watch = keeper.watch(index, [before, now])
         course = loop.Course(lesson, recipe, self._held, watch, self.answers, index)
         samples: int = loop.follow(network, self._images(index), course, seed)
         return samples
@@ -206,14 +207,6 @@ class Learner:
     def memory(self) -> Memory | None:
         """What is held now, if anything."""
         return None if self.keeper is None else self.keeper.memory
-
-    @property
-    def _ahead(self) -> bool:
-        """Whether the memory learns an experience before the network does."""
-        keeper = self.keeper
-        if keeper is None or not keeper.replayed.ahead:
-            return False
-        return not keeper.staged or self.method.learns == "memory"
 
     @property
     def _held(self) -> LabelledImages:

@@ -22,6 +22,7 @@ from distill.checks import whole
 from distill.condenser import Condenser, condense
 from distill.coresets import Random
 from distill.engine import Distillation
+from distill.given import stand_ins
 from distill.objectives.base import Objective
 from distill.objectives.given_trajectory import GivenTrajectory
 from distill.objectives.unrolled import Unrolled
@@ -117,7 +118,7 @@ class DynaFed(FederatedMethod):
         if server.round < self.collecting:
             return server, []
         start = server.weights.to_torch_state_dict()
-        points = [{n: w + 0.01 * i for n, w in start.items()} for i in range(self.collecting + 1)]
+        points = stand_ins(start, self.gives)
         task = without_images(server.world, self.ipc, server.world.seed, points)
         memory, network = condense(Random(), task), server.world.first_network
         work = [training("mending", network, memory.data, self.mending)]

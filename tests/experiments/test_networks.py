@@ -121,6 +121,10 @@ GIVEN = {
     "continual": [
         f"continual={name} buffer.images=20 method=dm network_source={source}"
         for name, source in (("replay", "around_given"), ("gdumb", "resampled"))
+    ]
+    + [
+        "continual=scr buffer.images=20 method=mtt objective=given_trajectory "
+        "objective.terminal.span=1"
     ],
 }
 ALL_GIVEN = [(kind, words) for kind in GIVEN for words in GIVEN[kind]]

@@ -107,16 +107,17 @@ class Asking(Condenser):
         yield from Random().steps(task, state)
 
 
-def test_methods_that_ask_for_networks_are_given_the_learner_s_as_it_is_then():
+def test_methods_that_ask_for_networks_are_given_the_learner_s_before_and_after():
     method = Asking()
     taught = learner(Replay(method, replace(BUDGET, staged=None)))
     for index in range(2):
+        first = copy.deepcopy(taught.network.state_dict())
         taught.learn(index)
-        (weights,) = method.given[index]
+        before, after = method.given[index]
         for name, values in taught.network.state_dict().items():
-            assert weights[name].equal(values)
-    first, last = method.given[0][0], method.given[1][0]
-    assert not all(first[name].equal(last[name]) for name in first)
+            assert before[name].equal(first[name])
+            assert after[name].equal(values)
+        assert not all(before[name].equal(after[name]) for name in first)
 
 
 def test_a_memory_that_comes_before_the_network_is_given_it_as_it_was_left():
@@ -139,7 +140,8 @@ def test_a_stage_hands_on_the_network_as_it_is_when_the_memory_learns():
     taught.learn(0)
     # It learns after steps 2, 3 and 5 of 5, and what is left at the end; its method is asked for
     # two small sets where it holds some already.
-    given = [weights for (weights,) in method.given]
+    given = [weights for _, weights in method.given]
+    assert all(before[n].equal(w) for before, _ in method.given for n, w in passed[0].items())
     wanted = [passed[2], passed[3], taught.network.state_dict()]
     for name in given[0]:
         assert all(any(w[name].equal(g[name]) for g in given) for w in wanted)
@@ -150,7 +152,7 @@ def test_what_waits_at_the_end_is_learnt_around_the_network_too(ahead):
     method, most = Asking(), replace(BUDGET, staged=25)
     kind = GDumb if ahead else Replay
     learner(kind(method, most)).learn(0)
-    assert [len(given) for given in method.given] == [1]
+    assert [len(given) for given in method.given] == [1 if ahead else 2]
 
 
 def test_gdumb_streams_an_experience_through_its_stage():
