@@ -62,7 +62,7 @@ class GivenStep(Objective):
         """
         if len(given) < 2:
             raise ValueError(
-                "objective=given_step must have two networks, which a federated round gives, got "
+                "objective=given_step must have two networks, as a federated round gives, got "
                 f"{len(given)}; take objective=gradient"
             )
         check_all_alike("objective", given[-2:], self.architecture, image_shape, classes)

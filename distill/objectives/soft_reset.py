@@ -58,7 +58,7 @@ class SoftReset(Terminal):
         """
         if not given:
             raise ValueError(
-                "objective=soft_reset must have a network to start around, which a federated "
+                "objective=soft_reset must have a network to start around, as a federated "
                 "round gives, got none; take objective=unrolled"
             )
 
