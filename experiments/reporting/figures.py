@@ -6,6 +6,7 @@ from dataclasses import replace
 import matplotlib as mpl
 
 from experiments.reporting.arms import SIZES, Arm, tag
+from experiments.reporting.attacks import draw_attacks
 from experiments.reporting.bars import draw_client_bars
 from experiments.reporting.charts import Chart, Level, draw_chart
 from experiments.reporting.conditions import by_conditions
@@ -28,6 +29,7 @@ from experiments.reporting.traces import (
     over_rounds,
     over_stored,
 )
+from experiments.reporting.trust import METRICS
 from experiments.reporting.uploads import by_client
 
 MAX_SPREADS = 6
@@ -101,6 +103,7 @@ def _federated(section: Section, palette: Palette) -> list[Plate]:
     )
     return [
         *_front(section, palette),
+        *_attacks(section, palette),
         *_bytes_sent(section, palette),
         *_rounds(section, palette),
         *_time(section, palette),
@@ -134,6 +137,27 @@ def _front(section: Section, palette: Palette) -> list[Plate]:
 def _point(arm: Arm, style: Style) -> Point | None:
     sent, accuracy = arm.mean("bytes_total"), arm.interval("accuracy")
     return Point(arm.label, style, sent, accuracy) if sent and accuracy else None
+
+
+def _attacks(section: Section, palette: Palette) -> list[Plate]:
+    contested = [arm for arm in section.arms if arm.interval("attack_success")]
+    groups = by_conditions(section.arms) if contested else {}
+    attacked = {
+        title: arms
+        for title, arms in groups.items()
+        if any(METRICS & arm.runs[0].metrics.keys() for arm in arms)
+    }
+    if not attacked:
+        return []
+    caption = (
+        "A good defence keeps the left side where it is and brings the right side to what nobody's "
+        "attack reaches. No dot on the right: the attack wants no one answer. A bar that leaves "
+        f"the axis is an interval of few seeds. {_BARS}"
+    )
+    figure = draw_attacks(attacked, _looks(section, palette))
+    alt = f"Clean accuracy and attack success under {'; '.join(attacked)}."
+    panel = Panel(f"{section.slug}-attacks", figure, alt)
+    return [Plate("What attacks reach, and what defences leave of it", caption, (panel,))]
 
 
 def _client_bars(section: Section, palette: Palette) -> list[Plate]:

@@ -116,16 +116,14 @@ def test_a_method_whose_networks_nobody_gives_is_a_wrong_command(verb, words, tm
     assert not list(tmp_path.iterdir())
 
 
+GIVEN_TRAJECTORY = "objective=given_trajectory objective.terminal.span=1"
 GIVEN = {
     "federated": ["federated=feddm", "federated=fedaf", "federated=fedlgd", "federated=dynafed"],
     "continual": [
         f"continual={name} buffer.images=20 method=dm network_source={source}"
         for name, source in (("replay", "around_given"), ("gdumb", "resampled"))
     ]
-    + [
-        "continual=scr buffer.images=20 method=mtt objective=given_trajectory "
-        "objective.terminal.span=1"
-    ],
+    + [f"continual=scr buffer.images=20 method=mtt {GIVEN_TRAJECTORY}"],
 }
 ALL_GIVEN = [(kind, words) for kind in GIVEN for words in GIVEN[kind]]
 
