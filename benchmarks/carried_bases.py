@@ -10,23 +10,27 @@ start.
 """
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self, cast, final
+from statistics import mean
+from typing import cast, final
 
-import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
-from distill.condenser import Task, condense
+from distill.condenser import Task, condense, even_counts
 from distill.engine import Distillation
 from distill.images import LabelledImages, Normalisation
 from distill.parameterisations.base import Budget, Parameters, Shape, Source
-from distill.synthetic import SyntheticSet
-from experiments.methods import method, scored
+from distill.rng import subseed
+from experiments.build import plan
+from experiments.scenarios.distillation import Distillation as Scenario
+from fedcl.streams.class_incremental import ClassIncremental
 
-WORDS = ("parameterisation.source.bases=3", "start=real", "network=mlp", "distiller=mlp")
+STREAM = ClassIncremental(experiences=5)
+WORDS = (
+    *("dataset=digits", "method=rtp", "start=real", "parameterisation.source.bases=3", "ipc=5"),
+    *("network=mlp", "distiller=mlp"),
+)
 
 
 @final
@@ -64,54 +68,23 @@ class Carried(Source):
         """Leaves everything as it is."""
 
 
-@final
-@dataclass(frozen=True)
-class Stream:
-    """Digits, half of them to learn from, and an order of the classes.
-
-    Attributes:
-        images: uint8, ``(N, 8, 8)``.
-        labels: ``(N,)``.
-        seed: Of the order, and of all that is made.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    seed: int
-
-    @classmethod
-    def of(cls, seed: int) -> Self:
-        """Returns the stream of a seed."""
-        found = load_digits()
-        return cls((found.images * 15.9375).astype(np.uint8), found.target, seed)
-
-    def tasks(self) -> Iterator[Task]:
-        """Yields what each experience makes small."""
-        pixels = torch.tensor(self.images[::2] / 255.0, dtype=torch.float32).unsqueeze(1)
-        labels, normalisation = torch.tensor(self.labels[::2]), Normalisation.of(pixels)
-        order = np.random.default_rng(self.seed).permutation(10)
-        for pair in order.reshape(5, 2):
-            rows = (labels == int(pair[0])) | (labels == int(pair[1]))
-            real = LabelledImages(normalisation(pixels[rows]), labels[rows], 10)
-            counts = torch.zeros(10, dtype=torch.int64)
-            counts[pair] = 5
-            yield Task(real, counts, normalisation, self.seed)
-
-    def accuracy(self, carried: bool, iterations: int) -> float:
-        """Returns what networks reach that learn the five sets from scratch."""
-        own = cast(Distillation, method("rtp", *WORDS, f"method.iterations={iterations}"))
-        made, last = list[SyntheticSet](), own
-        for task in self.tasks():
-            made.append(condense(last, task))
-            code = made[-1].code
-            if carried and code is not None:
-                source = Carried(own.parameterisation.source, code.parameters["bases"])
-                parameterisation = replace(own.parameterisation, source=source)
-                last = replace(own, parameterisation=parameterisation)
-        union = LabelledImages.union([small.data for small in made])
-        whole = SyntheticSet(union, made[0].normalisation, "real")
-        words = ("network=mlp", f"seed={self.seed}")
-        return float(np.mean(scored(whole, self.images[1::2], self.labels[1::2], *words)))
+def accuracy(carried: bool, iterations: int, seed: int) -> float:
+    """Returns what networks reach that learn the sets of all experiences from scratch."""
+    words = (*WORDS, f"method.iterations={iterations}", f"seed={seed}")
+    scenario = cast(Scenario, plan("distillation", words).scenario)
+    own, data = cast(Distillation, scenario.method), scenario.dataset.load(seed)
+    train, test = (data.normalised(part) for part in (data.train, data.test))
+    made, method = list[LabelledImages](), own
+    for experience in STREAM.divide(train, test, seed):
+        real = experience.train.images()
+        task = Task(real, even_counts(real, scenario.ipc), data.normalisation, seed)
+        small = condense(method, task)
+        made.append(small.data)
+        if carried and small.code is not None:
+            source = Carried(own.parameterisation.source, small.code.parameters["bases"])
+            method = replace(own, parameterisation=replace(own.parameterisation, source=source))
+    whole, evaluated = LabelledImages.union(made), subseed(seed, "evaluate")
+    return mean(scenario.evaluation.accuracies(whole, test, scenario.network, evaluated))
 
 
 if __name__ == "__main__":
@@ -122,5 +95,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for steps in given.iterations:
         for seed in given.seeds:
-            fresh, kept = (Stream.of(seed).accuracy(carried, steps) for carried in (False, True))
+            fresh, kept = (accuracy(carried, steps, seed) for carried in (False, True))
             print(f"{steps} steps, seed {seed}: own {100 * fresh:.1f}, carried {100 * kept:.1f}")
