@@ -20,7 +20,11 @@ def draw_attacks(arms: Mapping[str, Sequence[Arm]], looks: Mapping[str, Style]) 
         arms: Arms by attack, with labels that lack its name.
         looks: Looks by label.
     """
-    rows = [row for title, rivals in arms.items() for row in (title, *_ordered(rivals))]
+    rows = [
+        row
+        for title, rivals in arms.items()
+        for row in (title, *sorted(rivals, key=lambda arm: arm.label))  # no defence comes first
+    ]
     size = (8.6, 0.9 + 0.24 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     sides = figure.subplots(1, len(_SIDES), sharey=True)
@@ -39,11 +43,6 @@ def draw_attacks(arms: Mapping[str, Sequence[Arm]], looks: Mapping[str, Style]) 
     for row, name in zip(rows, sides[0].get_yticklabels(), strict=True):
         name.set_fontweight("normal" if isinstance(row, Arm) else "bold")
     return figure
-
-
-def _ordered(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms by name, so that what has no defence comes before the same with one."""
-    return sorted(arms, key=lambda arm: arm.label)
 
 
 def _draw_dot(axes: Axes, arm: Arm, key: str, y: int, style: Style) -> None:

@@ -29,7 +29,7 @@ from experiments.reporting.traces import (
     over_rounds,
     over_stored,
 )
-from experiments.reporting.trust import METRICS
+from experiments.reporting.trust import contested
 from experiments.reporting.uploads import by_client
 
 MAX_SPREADS = 6
@@ -140,15 +140,10 @@ def _point(arm: Arm, style: Style) -> Point | None:
 
 
 def _attacks(section: Section, palette: Palette) -> list[Plate]:
-    contested = [arm for arm in section.arms if arm.interval("attack_success")]
-    groups = by_conditions(section.arms) if contested else {}
-    attacked = {
-        title: arms
-        for title, arms in groups.items()
-        if any(METRICS & arm.runs[0].metrics.keys() for arm in arms)
-    }
-    if not attacked:
+    arms = contested(section)
+    if not any(arm.interval("attack_success") for arm in arms):
         return []
+    attacked = by_conditions(arms)
     caption = (
         "A good defence keeps the left side where it is and brings the right side to what nobody's "
         "attack reaches. No dot on the right: the attack wants no one answer. A bar that leaves "

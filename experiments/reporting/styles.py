@@ -72,7 +72,7 @@ _COLOURS = {
     "black": "#000000",  # of bounds
     "grey": GREY,  # of random images
 }
-_SPARE = tuple(_COLOURS.values())[:6]
+_SPARE = [colour for name, colour in _COLOURS.items() if name not in {"black", "grey"}]
 _NAMED = ("method", "federated", "continual", "federated_continual")  # groups whose arms are drawn
 
 

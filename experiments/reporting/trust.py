@@ -24,9 +24,14 @@ _ASIDE = (
 )
 
 
+def contested(section: Section) -> list[Arm]:
+    """Returns the arms with an attack or a defence."""
+    return [arm for arm in section.arms if METRICS & arm.runs[0].metrics.keys()]
+
+
 def trust(section: Section) -> Table | None:
     """Returns each contested arm's accuracy, attack success and rejections; None without any."""
-    arms = [arm for arm in section.arms if METRICS & arm.runs[0].metrics.keys()]
+    arms = contested(section)
     if not arms:
         return None
     head = (Column("arm", "Arm"), Column("seeds", "Seeds", "count"), *_COLUMNS)
