@@ -145,6 +145,13 @@ def test_networks_that_are_given_to_another_architecture_are_a_wrong_command(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_memory_that_comes_before_the_network_is_given_no_trajectory():
+    words = f"continual=er_ace buffer.images=20 method=mtt {GIVEN_TRAJECTORY}"
+    scenario = plan("continual", words.split()).scenario
+    with pytest.raises(ValueError, match=r"^objective.terminal.span must be < 1, the points"):
+        check_networks(scenario, digits())
+
+
 def test_one_network_is_too_few_for_a_step():
     words = ["federated=feddm", "method=dm", "objective=given_step", "ipc=1"]
     with pytest.raises(ValueError, match=r"^objective=given_step must have two .* got 1;"):

@@ -40,6 +40,14 @@ def test_a_method_goes_on_from_what_was_written_down(method, arm):
     assert whole.memory.data().counts.tolist() == [2] * 10
 
 
+def test_what_a_trajectory_takes_is_known_before_there_is_one():
+    words = ["continual=replay", "method=mtt", "method.iterations=2", "objective.inner_steps=1"]
+    given = ["objective=given_trajectory", "objective.terminal.span=1"]
+    work, _ = learner_of([*words, *given]).work()
+    filling = [piece.do(1) for piece in work if piece.name == "filling memories"]
+    assert filling == [2, 2, 2]  # steps of each experience
+
+
 KEPT = {"er_ace": 0, "mir": 0, "scr": 0, "der": 4 * 2 * 10 * 4}  # two images of four classes
 
 

@@ -59,6 +59,16 @@ def test_of_several_references_the_most_alike_counts(arm, section, epochs, expec
     assert told == Interval(expected, None, 1)
 
 
+def test_one_network_stands_in_only_where_nothing_learns_experience_by_experience(arm, section):
+    like = {"training": {"epochs": 5}}
+    arms = [arm("replay-dm", OWN, **like), arm("joint", [[0.75, 0.5]], **like)]
+    assert found(section(*arms, arm("cumulative", BOTH))) == Interval(0.375, None, 1)
+
+
+def test_what_keeps_nothing_is_no_reference(arm, section):
+    assert found(section(arm("replay-dm", OWN), arm("naive", BOTH))) is None
+
+
 def test_without_a_reference_or_a_matrix_there_is_none(arm, run, section):
     assert found(section(arm("replay-dm", OWN))) is None
     plain = run("replay-dm", "continual", metrics={"average_accuracy": 0.5})
